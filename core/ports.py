@@ -1,0 +1,165 @@
+"""What the core needs of the world. Each port stands here beside its users; every adapter passes the suite in `tests/contract`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from veredus.core.errors import Code
+from veredus.core.model import Account, Location, Outcome, Page, Principal, Reply, Submission
+
+if TYPE_CHECKING:
+    from veredus.ext.envelope import Inbound
+
+
+class MessageStore(Protocol):
+    """Mailboxes and idempotency keys: the only truth (MSG-32).
+
+    Every method may raise `StoreUnavailable`: nothing happened.
+    """
+
+    async def commit(self, batch: Sequence[Submission]) -> list[Outcome]:
+        """Make a batch durable in one statement and say what became of each, in order.
+
+        No key stands twice in a batch. Rows get ids in input order. Either a submission's key and all its rows are stored, or nothing
+        of it. Data the store cannot take is found by bisection, answered REFUSED, and costs nobody else his message. Raises
+        `ResultUnknown` when the connection was lost or the deadline passed: call again with the same batch to learn (and settle) the
+        result, since keys make that harmless.
+        """
+        ...
+
+    async def page(self, device: int, floor: int, skip: Sequence[int], limit: int) -> Page:
+        """The first `limit` rows of a mailbox with id > `floor` whose id is not in `skip`."""
+        ...
+
+    async def remove(self, rows: Sequence[tuple[int, int]]) -> int:
+        """Delete acknowledged rows, named (device, id), each alone: never a range. Returns how many were there. Safe to repeat."""
+        ...
+
+    async def remove_guid(self, device: int, guid: bytes) -> bool:
+        """Delete one row of a mailbox by the message's guid. Says whether it was there."""
+        ...
+
+    async def epoch(self) -> UUID:
+        """The store's epoch: another one means that what a client knows of positions is void."""
+        ...
+
+
+class Directory(Protocol):
+    """Accounts and their devices, as far as delivery needs them. Truth is the store; implementations may not cache (the core does)."""
+
+    async def accounts(self, uuids: Sequence[bytes]) -> dict[bytes, Account]:
+        """The active accounts among these, each with its active devices. Raises `StoreUnavailable`."""
+        ...
+
+
+class Credentials(Protocol):
+    """Verifies who calls."""
+
+    async def basic(self, username: str, password: str) -> Principal | None:
+        """The principal of `uuid.device` (or `uuid`, device 1) and its password; None whatever is wrong (nothing is learnt from a None).
+
+        Raises `StoreUnavailable`.
+        """
+        ...
+
+
+class Presence(Protocol):
+    """Which worker holds a device's connection: hints. Absence or failure of this port costs speed, never a message."""
+
+    async def claim(self, devices: Sequence[tuple[int, int]]) -> list[Location | None]:
+        """Say that (device id, token) are here. Answers whom each displaced elsewhere."""
+        ...
+
+    async def release(self, devices: Sequence[tuple[int, int]]) -> None:
+        """Take back claims that still carry this token."""
+        ...
+
+    async def locate(self, devices: Sequence[int]) -> Mapping[int, Location]:
+        """Where these devices are; whoever is not in the answer is absent. One read for all of them."""
+        ...
+
+
+class Origin(Protocol):
+    """Where sends came from and their answers go: a connection, or one HTTP request."""
+
+    def answer(self, replies: Sequence[Reply]) -> None:
+        """Give answers, in this order. Never raises, never blocks."""
+        ...
+
+    def result_unknown(self) -> None:
+        """The results of this origin's pending sends cannot be told: it must close and its client send again (RESULT_UNKNOWN)."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading: its lane is full."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+
+class Wire(Protocol):
+    """The sending half of one connection, whatever its encoding. Calls queue; everything queued in one loop iteration leaves in one write."""
+
+    def hello(self, epoch: bytes, server_timestamp: int) -> None:
+        """The first frame: who the peer is here and which limits hold."""
+        ...
+
+    def deliver(self, tag: int, envelope: bytes, server_timestamp: int) -> bool:
+        """Queue one delivery. False: the outbox is full and nothing was queued; `Peer.on_writable` follows when there is room."""
+        ...
+
+    def answer(self, replies: Sequence[Reply]) -> None:
+        """Queue answers to sends. Always takes them: what a connection may have pending is bounded before."""
+        ...
+
+    def drained(self, tag: int) -> None:
+        """Everything stored so far was sent, `tag` last."""
+        ...
+
+    def error(self, code: Code, detail: str = "", retry_after_ms: int = 0) -> None:
+        """Tell of a fault that belongs to no send. Closes the connection when the catalogue says so."""
+        ...
+
+    def shutdown(self, reconnect_after_ms: int) -> None:
+        """Give notice that the server goes."""
+        ...
+
+    def close(self, code: Code) -> None:
+        """Close with the catalogue's close code after what is queued. Safe to repeat."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Stop reading from the peer."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Read from the peer again."""
+        ...
+
+
+class Peer(Protocol):
+    """The receiving half: what a wire tells the core."""
+
+    def on_inbound(self, inbound: Inbound) -> None:
+        """Everything one socket read brought, in one call. Must not raise."""
+        ...
+
+    def on_writable(self) -> None:
+        """The outbox has room again after `deliver` said no."""
+        ...
+
+    def on_lost(self) -> None:
+        """The connection is gone. Called once, last."""
+        ...
+
+
+class Timeline(Protocol):
+    """Sees the stages of single messages; set in development only."""
+
+    def mark(self, stage: str, guid: bytes) -> None:
+        """One of accepted, committed, routed, delivered, acknowledged, removed."""
+        ...

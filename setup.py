@@ -1,0 +1,52 @@
+"""Build of the Cython core and the list of packages.
+
+The top-level folders `core`, `ext`, `server` and `client` install as `veredus.core`, `veredus.ext`, … (a namespace package, so that
+an installed wheel claims one name). Cython and the type checkers look for modules by path, not through setuptools' mapping, hence the
+tree of links in `build/pyroot`.
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).resolve().parent
+LAYERS = ("ext", "core", "server", "client")
+LINKS = Path("build/pyroot/veredus")
+
+# One place for compiler directives: no file has a header of its own.
+RELEASE = {"language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True, "embedsignature": True}
+DEBUG = {"language_level": 3, "boundscheck": True, "wraparound": False, "initializedcheck": True, "nonecheck": True, "embedsignature": True}
+
+
+def link_tree() -> None:
+    LINKS.mkdir(parents=True, exist_ok=True)
+    for layer in LAYERS:
+        link = LINKS / layer
+        if not link.is_symlink():
+            link.symlink_to(ROOT / layer, target_is_directory=True)
+
+
+def extensions() -> list[Extension]:
+    sources = sorted(Path("ext").glob("*.pyx"))
+    if not sources:
+        raise SystemExit("setup.py: the .pyx sources are missing; is MANIFEST.in complete?")
+    flags = ["-O0", "-g"] if os.environ.get("VEREDUS_DEBUG") else ["-O2", "-g0"]
+    return cythonize(
+        [Extension(f"veredus.ext.{source.stem}", [str(source)], extra_compile_args=flags) for source in sources],
+        include_path=[str(LINKS.parent)],
+        build_dir="build/cython",
+        compiler_directives=DEBUG if os.environ.get("VEREDUS_DEBUG") else RELEASE,
+    )
+
+
+def packages() -> dict[str, str]:
+    folders = [Path(layer) for layer in LAYERS]
+    folders += [found.parent for layer in LAYERS for found in Path(layer).rglob("__init__.py") if found.parent != Path(layer)]
+    return {"veredus." + ".".join(folder.parts): str(folder) for folder in sorted(set(folders))}
+
+
+os.chdir(ROOT)
+link_tree()
+setup(ext_modules=extensions(), packages=list(packages()), package_dir=packages())
