@@ -15,6 +15,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     content_bytes: int = 256 * KIB  # MSG-5, CON-18
     devices_per_send: int = 16  # above devices.max (6, CON-17), so that a stale list is answered with 409, not with an error of form
     message_bytes: int = 2 * MIB  # one WebSocket message: six devices' contents at the limit, with room for framing
+    http_body_bytes: int = 2 * MIB + 64 * KIB  # one HTTP body: six devices' contents at the limit in base64, with room for the JSON around
     # Receiving
     partial_bytes_per_worker: int = 64 * MIB  # all half-received messages together (P6)
     upgrade_head_bytes: int = 16 * KIB  # the size of request head other servers take
@@ -39,6 +40,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # Keeping
     retention_days: int = 30  # MSG-18
     key_window_hours: int = 24  # MSG-26: a key lives for one to two windows
+    # HTTP
+    http_bodies_bytes: int = 64 * MIB  # all request bodies of a worker together (P6)
+    http_answer_seconds: float = 15.0  # a send without a result by then is answered RESULT_UNKNOWN; longer than any healthy commit
+    # Credentials
+    credential_cache_entries: int = 16_384  # verified devices remembered: a few hundred bytes each
+    credential_cache_seconds: float = 60.0  # how long a revocation may go unseen where its notice was lost
     # Heartbeat (CON-19)
     client_ping_seconds: float = 25.0
     idle_close_seconds: float = 60.0

@@ -54,6 +54,16 @@ class Account(msgspec.Struct, frozen=True):
     devices: dict[int, Device]
 
 
+class CredentialRow(msgspec.Struct, frozen=True, gc=False):
+    """What the store keeps of a device's secret: a salted keyed hash, never the secret. `revoked` covers the account as well."""
+
+    account_id: int
+    device_id: int
+    salt: bytes
+    hash: bytes
+    revoked: bool = False
+
+
 class Submission(msgspec.Struct, gc=False):
     """A send that passed admission, ready to commit: one key and one row per target, all or none.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from veredus.core.errors import Code
-from veredus.core.model import Account, Location, Outcome, Page, Principal, Reply, Submission
+from veredus.core.model import Account, CredentialRow, Location, Outcome, Page, Principal, Reply, Submission
 
 if TYPE_CHECKING:
     from veredus.ext.envelope import Inbound
@@ -51,6 +51,14 @@ class Directory(Protocol):
 
     async def accounts(self, uuids: Sequence[bytes]) -> dict[bytes, Account]:
         """The active accounts among these, each with its active devices. Raises `StoreUnavailable`."""
+        ...
+
+
+class CredentialRows(Protocol):
+    """Reads what is stored of device secrets. Implementations may not cache (the core does)."""
+
+    async def credential(self, account: bytes, device: int) -> CredentialRow | None:
+        """The row of account UUID and device number; None where there is none. Raises `StoreUnavailable`."""
         ...
 
 
