@@ -110,7 +110,7 @@ class Origin(Protocol):
 
 
 class Wire(Protocol):
-    """The sending half of one connection, whatever its encoding. Calls queue; everything queued in one loop iteration leaves in one write."""
+    """The sending half of one connection, whatever its encoding. Calls queue; what one loop iteration queues leaves in one write."""
 
     def hello(self, epoch: bytes, server_timestamp: int) -> None:
         """The first frame: who the peer is here and which limits hold."""
