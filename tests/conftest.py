@@ -1,0 +1,3 @@
+"""Loads the fixtures every folder of tests may use."""
+
+pytest_plugins = ["tests.stores"]
