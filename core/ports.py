@@ -76,12 +76,12 @@ class Credentials(Protocol):
 class Presence(Protocol):
     """Which worker holds a device's connection: hints. Absence or failure of this port costs speed, never a message."""
 
-    async def claim(self, devices: Sequence[tuple[int, int]]) -> list[Location | None]:
-        """Say that (device id, token) are here. Answers whom each displaced elsewhere."""
+    async def claim(self, devices: Sequence[int]) -> list[Location | None]:
+        """Say that these devices are here, from now on: newer than every earlier claim. Answers whom each displaced elsewhere."""
         ...
 
-    async def release(self, devices: Sequence[tuple[int, int]]) -> None:
-        """Take back claims that still carry this token."""
+    async def release(self, devices: Sequence[int]) -> None:
+        """Take back claims of this worker, as far as nobody newer holds them."""
         ...
 
     async def locate(self, devices: Sequence[int]) -> Mapping[int, Location]:
@@ -90,7 +90,13 @@ class Presence(Protocol):
 
 
 class Origin(Protocol):
-    """Where sends came from and their answers go: a connection, or one HTTP request."""
+    """Where sends came from and their answers go: a connection, or one HTTP request.
+
+    `refusal` is kept by the core: OK, or the retryable code its sends are refused with until its client says RESUME, so that windows of
+    sends cannot be reordered by a refusal in their middle.
+    """
+
+    refusal: Code
 
     def answer(self, replies: Sequence[Reply]) -> None:
         """Give answers, in this order. Never raises, never blocks."""

@@ -1,0 +1,88 @@
+"""Sessions connected to this worker, and how committed rows reach them.
+
+A row is pushed to the session that holds its device, or stays in the store until the device comes. Pushing is speed; correctness is the
+mailbox's paging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from veredus.core.messaging.context import Context
+from veredus.core.model import Outcome, Row, Submission
+from veredus.ext.envelope import Send
+
+
+class Receiver(Protocol):
+    """A connected device."""
+
+    def push(self, row: Row) -> bool:
+        """A committed row. Says whether it is on its way."""
+        ...
+
+    def push_ephemeral(self, envelope: bytes, server_timestamp: int) -> bool:
+        """An envelope that is stored nowhere. Says whether it is on its way."""
+        ...
+
+    def ring(self) -> None:
+        """There may be rows that nobody pushes."""
+        ...
+
+    def replace(self) -> None:
+        """The same device connected again: give way."""
+        ...
+
+
+class Routing:
+    """Who is here. One receiver per device: a newer one replaces the older."""
+
+    def __init__(self, context: Context) -> None:
+        self._receivers: dict[int, Receiver] = {}
+        self._context = context
+        self._counters = context.counters
+
+    def __contains__(self, device: int) -> bool:
+        return device in self._receivers
+
+    def __len__(self) -> int:
+        return len(self._receivers)
+
+    def attach(self, device: int, receiver: Receiver) -> None:
+        """From now on this receiver holds the device."""
+        older = self._receivers.get(device)
+        self._receivers[device] = receiver
+        if older is not None:
+            self._counters.replaced_sessions += 1
+            older.replace()
+
+    def detach(self, device: int, receiver: Receiver) -> bool:
+        """The receiver is gone. False when another one holds the device by now."""
+        if self._receivers.get(device) is not receiver:
+            return False
+        del self._receivers[device]
+        return True
+
+    def ring(self, devices: Sequence[int]) -> None:
+        """Tell those of these devices that are here to look into their mailboxes."""
+        for device in devices:
+            receiver = self._receivers.get(device)
+            if receiver is not None:
+                self._counters.doorbells += 1
+                receiver.ring()
+
+    def route(self, submission: Submission, outcome: Outcome) -> None:
+        """Push the rows of one committed send."""
+        send = submission.send
+        for device, row_id, envelope in zip(submission.targets, outcome.ids, send.envelopes, strict=True):
+            receiver = self._receivers.get(device)
+            if receiver is not None and receiver.push(Row(row_id, outcome.guid, outcome.server_timestamp, envelope)):
+                self._counters.delivered += 1
+        self._context.mark("routed", outcome.guid)
+
+    def route_ephemeral(self, send: Send, targets: Sequence[int], server_timestamp: int) -> None:
+        """Hand an ephemeral send to the devices that are here and keep up; the others never hear of it."""
+        for device, envelope in zip(targets, send.envelopes, strict=True):
+            receiver = self._receivers.get(device)
+            if receiver is None or not receiver.push_ephemeral(envelope, server_timestamp):
+                self._counters.ephemeral_dropped += 1
