@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from veredus.core.errors import CATALOGUE, Code, StoreUnavailable
+from veredus.core.errors import CATALOGUE, Code
 from veredus.core.messaging.acks import Remover
 from veredus.core.messaging.addressbook import Addressbook
 from veredus.core.messaging.context import Context
