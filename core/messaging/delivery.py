@@ -65,8 +65,8 @@ class Delivery:
         """Queue one send; the answer when there is one at once."""
         send, origin = pending.send, pending.origin
         self._context.counters.accepted += 1
-        if origin.refusal is not Code.OK or self._closing:
-            code = origin.refusal if origin.refusal is not Code.OK else Code.SHUTTING_DOWN
+        code = Code.SHUTTING_DOWN if self._closing else origin.refusal
+        if code:
             return Reply(send.client_id, code, retry_after_ms=self._context.limits.retry_after_ms)
         if send.code:
             return Reply(send.client_id, Code(send.code))
