@@ -16,8 +16,9 @@ LAYERS = ("ext", "core", "server", "client")
 LINKS = Path("build/pyroot/veredus")
 
 # One place for compiler directives: no file has a header of its own.
-RELEASE = {"language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True, "embedsignature": True}
-DEBUG = {"language_level": 3, "boundscheck": True, "wraparound": False, "initializedcheck": True, "nonecheck": True, "embedsignature": True}
+COMMON = {"language_level": 3, "wraparound": False, "embedsignature": True}
+RELEASE = COMMON | {"boundscheck": False, "initializedcheck": False, "cdivision": True}
+DEBUG = COMMON | {"boundscheck": True, "initializedcheck": True, "nonecheck": True}
 
 
 def link_tree() -> None:
@@ -25,19 +26,21 @@ def link_tree() -> None:
     for layer in LAYERS:
         link = LINKS / layer
         if not link.is_symlink():
-            link.symlink_to(ROOT / layer, target_is_directory=True)
+            link.symlink_to(os.path.relpath(layer, LINKS), target_is_directory=True)
 
 
 def extensions() -> list[Extension]:
     sources = sorted(Path("ext").glob("*.pyx"))
     if not sources and not Path(".git").exists():  # an sdist made without MANIFEST.in would build a wheel without extensions
         raise SystemExit("setup.py: the .pyx sources are missing; is MANIFEST.in complete?")
-    flags = ["-O0", "-g"] if os.environ.get("VEREDUS_DEBUG") else ["-O2", "-g0"]
+    debug = bool(os.environ.get("VEREDUS_DEBUG"))
+    flags = ["-O0", "-g"] if debug else ["-O2", "-g0"]
     return cythonize(
         [Extension(f"veredus.ext.{source.stem}", [str(source)], extra_compile_args=flags) for source in sources],
         include_path=[str(LINKS.parent)],
-        build_dir="build/cython",
-        compiler_directives=DEBUG if os.environ.get("VEREDUS_DEBUG") else RELEASE,
+        build_dir="build/cython-debug" if debug else "build/cython",
+        compiler_directives=DEBUG if debug else RELEASE,
+        quiet=True,
     )
 
 

@@ -1,3 +1,3 @@
 """Loads the fixtures every folder of tests may use."""
 
-pytest_plugins = ["tests.stores"]
+pytest_plugins = ["pytester", "tests.needs", "tests.stores"]
