@@ -37,7 +37,7 @@ class Delivery:
         self._presence = presence
         self._epoch = epoch
         self._context = context
-        self._addressbook = Addressbook(directory)
+        self._addressbook = Addressbook(directory, context.clock)
         self._seen = Seen(context.limits.seen_entries)
         self._closing = False
         self.routing = Routing(context)

@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 SETTLE_FIRST_SECONDS = 0.05  # a dropped connection is usually replaced at once …
 SETTLE_MOST_SECONDS = 2.0  # … and a restarting server should not be hammered
 
+# Refusals that devices read a while ago may give wrongly: given only after a fresh read.
+_PERHAPS_OUTDATED = frozenset({Code.DEVICES_MISMATCH, Code.DEVICES_STALE})
 _CODES = {Verdict.MISMATCH: Code.IDEMPOTENCY_MISMATCH, Verdict.REFUSED: Code.INVALID_REQUEST}
 
 
@@ -93,6 +95,7 @@ class Journal:
         jobs = [Job(pending) for pending in batch]
         try:
             await self._judge(jobs)
+            self._relay(jobs)
             await self._commit(jobs)
             stale = [job for job in jobs if job.outcome is not None and job.outcome.verdict is Verdict.STALE_DEVICES]
             if stale:
@@ -105,28 +108,37 @@ class Journal:
             _refuse_open(jobs, Code.INTERNAL, self._context.limits.retry_after_ms)
         self._finish(jobs)
 
-    async def _judge(self, jobs: list[Job]) -> None:
-        """Turn sends into submissions, or into refusals."""
+    async def _judge(self, jobs: list[Job], fresh: bool = False) -> None:
+        """Turn sends into submissions, or into refusals. With `fresh`, after reading the recipients anew."""
         book = self._addressbook
-        missing = book.missing([account for job in jobs for account in (job.pending.send.destination, job.pending.principal.account)])
-        if missing:
-            await book.load(missing)
+        accounts = [job.pending.send.destination for job in jobs]
+        if not fresh:
+            accounts = book.missing(accounts + [job.pending.principal.account for job in jobs])
+        if accounts:
+            await book.load(list(dict.fromkeys(accounts)))
+        outdated: list[Job] = []
         for job in jobs:
-            pending = job.pending
-            send, principal = pending.send, pending.principal
+            send, principal = job.pending.send, job.pending.principal
             judged = admission.judge(send, principal, book.get(send.destination), book.get(principal.account))
-            if isinstance(judged, Reply):
-                job.reply = judged
-            elif send.ephemeral:
-                job.reply = self._relay(judged)
-            else:
+            if not isinstance(judged, Reply):
                 job.submission = judged
+            elif fresh or judged.code not in _PERHAPS_OUTDATED or send.destination in accounts:
+                job.reply = judged
+            else:
+                outdated.append(job)
+        if outdated:
+            await self._judge(outdated, fresh=True)
 
-    def _relay(self, submission: Submission) -> Reply:
-        """An ephemeral send goes to whoever is here and is stored nowhere: OK promises nothing more."""
-        send, now = submission.send, self._context.clock.now_ms()
-        self._routing.route_ephemeral(send, submission.targets, now)
-        return Reply(send.client_id, Code.OK, send.guid, now, submission.needs_sync)
+    def _relay(self, jobs: list[Job]) -> None:
+        """Ephemeral sends go to whoever is here and are stored nowhere: OK promises nothing more."""
+        now = 0
+        for job in jobs:
+            send, submission = job.pending.send, job.submission
+            if send.ephemeral and submission is not None:
+                now = now or self._context.clock.now_ms()
+                self._routing.route_ephemeral(send, submission.targets, now)
+                job.submission = None
+                job.reply = Reply(send.client_id, Code.OK, send.guid, now, submission.needs_sync)
 
     async def _commit(self, jobs: list[Job]) -> None:
         committing = [job for job in jobs if job.submission is not None]
@@ -150,9 +162,8 @@ class Journal:
     async def _judge_again(self, stale: list[Job]) -> None:
         """The devices of some recipients changed since they were read: once more with fresh ones, in the same order."""
         for job in stale:
-            self._addressbook.forget(job.pending.send.destination)
             job.submission = job.outcome = None
-        await self._judge(stale)
+        await self._judge(stale, fresh=True)
         await self._commit(stale)
 
     async def _settle(self, submissions: Sequence[Submission]) -> list[Outcome]:
