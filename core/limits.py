@@ -43,6 +43,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # HTTP
     http_bodies_bytes: int = 64 * MIB  # all request bodies of a worker together (P6)
     http_answer_seconds: float = 15.0  # a send without a result by then is answered RESULT_UNKNOWN; longer than any healthy commit
+    pull_reads: int = 4  # mailbox pages being read for HTTP at a time: 25 MiB each at worst
     # Credentials
     credential_cache_entries: int = 16_384  # verified devices remembered: a few hundred bytes each
     credential_cache_seconds: float = 60.0  # how long a revocation may go unseen where its notice was lost
