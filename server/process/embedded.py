@@ -68,6 +68,11 @@ class Embedded:
         return self._place.stores.parent
 
     @property
+    def sockets(self) -> Path:
+        """Where both servers listen."""
+        return self._place.sockets
+
+    @property
     def dsn(self) -> str:
         """For asyncpg, of the database `veredus`."""
         return self.dsn_of("veredus")

@@ -56,14 +56,15 @@ class Server:
         self.recover()
         self.prepare()
         _roll(self.log)
+        begin = self.log.stat().st_size
         self.process = self.spawn(self.command())
         self.wanted = True
         deadline = time.monotonic() + self.start_timeout
         while not self.ready():
             if not self.running():
-                raise ServerFailed(f"{self.name} ended at its start: {_last_line(self.log)}")
+                raise ServerFailed(f"{self.name} ended at its start: {_said(self.log, begin)}")
             if time.monotonic() > deadline or not keep_waiting():
-                raise ServerFailed(f"{self.name} did not answer in time: {_last_line(self.log)}")
+                raise ServerFailed(f"{self.name} did not answer in time: {_said(self.log, begin)}")
             time.sleep(POLL)
 
     def stop(self) -> None:
@@ -148,9 +149,10 @@ class PostgreSQL(Server):
 
     def recover(self) -> None:
         super().recover()
-        # No server runs on the folder: the pid in the file may meanwhile be another program's, which PostgreSQL would mistake for its own.
-        with suppress(FileNotFoundError):
-            (self.folder / "postmaster.pid").unlink()
+        # No server runs on the folder: the pid in these files may meanwhile be another program's, or a zombie's, which PostgreSQL takes
+        # for its own.
+        for stale in (self.folder / "postmaster.pid", self.sockets / ".s.PGSQL.5432", self.sockets / ".s.PGSQL.5432.lock"):
+            stale.unlink(missing_ok=True)
 
     def prepare(self) -> None:
         if self.folder.exists():
@@ -166,7 +168,7 @@ class PostgreSQL(Server):
     def command(self) -> Sequence[str | Path]:
         settings = {
             "listen_addresses": "",
-            "unix_socket_directories": str(self.sockets),
+            "unix_socket_directories": '"' + str(self.sockets).replace('"', '""') + '"',  # a list: commas in names need the quotes
             "unix_socket_permissions": "0700",
             "max_connections": "100",
             "shared_buffers": f"{_shared_buffers()}MB",
@@ -204,9 +206,10 @@ class PostgreSQL(Server):
 
     def _run(self, command: Sequence[str | Path], given: bytes = b"") -> None:
         with self.log.open("ab") as log:
+            begin = log.tell()
             done = subprocess.run(command, input=given, stdout=log, stderr=log, cwd="/", env=environment(self.folder), timeout=120)
         if done.returncode:
-            raise ServerFailed(f"{Path(command[0]).name} failed: {_last_line(self.log)}")
+            raise ServerFailed(f"{Path(command[0]).name} failed: {_said(self.log, begin)}")
 
 
 class Redis(Server):
@@ -233,13 +236,12 @@ class Redis(Server):
             "appendonly": "no",
             "maxmemory-policy": "noeviction",
             "databases": "64",  # a test takes one of its own
-            # A worker's bus takes a megabyte a frame; the default of 32 MB would cut it off in a burst.
-            "client-output-buffer-limit": "pubsub 256mb 128mb 60",
             "daemonize": "no",
             "always-show-logo": "no",
         }
-        words = [word for name, value in settings.items() for word in (f"--{name}", *(value.split() or [""]))]
-        return [self.program, *words]
+        words = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        # A worker's bus takes a megabyte a frame; the default of 32 MB would cut it off in a burst.
+        return [self.program, *words, "--client-output-buffer-limit", "pubsub", "256mb", "128mb", "60"]
 
     def ready(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:
@@ -272,10 +274,12 @@ def _roll(log: Path) -> None:
     with suppress(FileNotFoundError):
         if log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".old.log"))
+    log.touch()
 
 
-def _last_line(log: Path) -> str:
-    """What the server said last that looks like a reason."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-20:] if line.strip()]
-    reasons = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "ailed"))]
-    return (reasons or lines or ["it said nothing"])[-1]
+def _said(log: Path, begin: int) -> str:
+    """The end of what a server said since `begin`, in one line."""
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-4:]) or "it said nothing"

@@ -36,7 +36,7 @@ class Watcher:
     def __init__(self, order: dict[str, Any]) -> None:
         stores, sockets = Path(order["stores"]), Path(order["sockets"])
         self._owner: int = order["owner"]
-        self._stores = stores
+        self._stores, self._sockets = stores, sockets
         self._lock: int | None = None
         self._told_to_stop = False
         self._restart_at: dict[str, float] = {}
@@ -62,6 +62,9 @@ class Watcher:
                 server.begin_stop()
             for server in self._servers.values():
                 server.wait_stopped()
+            if self._sockets != self._stores:
+                with suppress(OSError):  # something of a killed server is still in it: the next start uses it again
+                    self._sockets.rmdir()
 
     def _serve(self, wake: int) -> None:
         pending = b""
