@@ -19,7 +19,7 @@ OVERLAP_MS = 60_000
 
 
 class Pulled(NamedTuple):
-    """Rows in mailbox order. `more`: the mailbox holds further ones that were asked for."""
+    """Rows in mailbox order. Without `more` they are all; with it there may be further ones."""
 
     rows: list[Row]
     more: bool

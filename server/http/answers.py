@@ -25,7 +25,7 @@ class SentMessage(msgspec.Struct, rename="camel"):
 
 
 class StoredMessages(msgspec.Struct):
-    """Messages in mailbox order. `more`: acknowledge these and ask again."""
+    """Messages in mailbox order. `more`: there may be others: acknowledge these and ask again."""
 
     messages: list[StoredMessage]
     more: bool

@@ -103,17 +103,17 @@ def protobuf_send(body: bytes, destination: bytes, key: bytes | None, principal:
 
 
 def _decode(body: bytes) -> SendMessages:
+    if not body.isascii():  # as good as never: contents are base64
+        try:
+            body.decode("utf-8")
+        except UnicodeDecodeError:
+            raise PeerError(Code.INVALID_TEXT) from None
     try:
         return msgspec.json.decode(body, type=SendMessages)
     except msgspec.ValidationError as error:
         raise PeerError(Code.INVALID_REQUEST, _where(error)) from None
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        pass
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise PeerError(Code.INVALID_TEXT) from None
-    raise PeerError(Code.INVALID_REQUEST, "the body is not JSON")
+    except (msgspec.DecodeError, RecursionError):  # the second: nested deeper than any body of ours
+        raise PeerError(Code.INVALID_REQUEST, "the body is not JSON") from None
 
 
 def _where(error: msgspec.ValidationError) -> str:
