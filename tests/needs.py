@@ -22,10 +22,14 @@ needs = pytest.mark.needs
 
 
 class Need(NamedTuple):
-    """How to see whether something is here, and what a person does about it."""
+    """How to see whether something is here, and what a person does about it: install a Debian package, or what `remedy` says."""
 
     found: Callable[[], bool]
-    remedy: str
+    package: str = ""
+    remedy: str = ""
+
+    def advice(self) -> str:
+        return ", ".join(part for part in (f"Debian package {self.package}" if self.package else "", self.remedy) if part)
 
 
 def on_path(*names: str) -> Callable[[], bool]:
@@ -47,19 +51,19 @@ def postgresql_of_at_least(major: int) -> bool:
 
 
 NEEDS: dict[str, Need] = {
-    "chromium": Need(on_path("chromium", "chromium-browser"), "Debian package chromium"),
-    "haproxy": Need(on_path("haproxy"), "Debian package haproxy"),
-    "node": Need(on_path("node"), "Debian package nodejs"),
-    "postgresql": Need(lambda: postgresql_of_at_least(15), "Debian package postgresql (15 or newer)"),
-    "redis7": Need(lambda: redis_of_at_least(7), "Debian package redis-server (7 or newer)"),
-    "root": Need(lambda: os.geteuid() == 0, "run the tests as root: this one acts as another user"),
-    "systemd": Need(on_path("systemd-analyze"), "Debian package systemd"),
+    "chromium": Need(on_path("chromium", "chromium-browser"), "chromium"),
+    "haproxy": Need(on_path("haproxy"), "haproxy"),
+    "node": Need(on_path("node"), "nodejs"),
+    "postgresql": Need(lambda: postgresql_of_at_least(15), "postgresql", "version 15 or newer"),
+    "redis7": Need(lambda: redis_of_at_least(7), "redis-server", "version 7 or newer"),
+    "root": Need(lambda: os.geteuid() == 0, remedy="run the tests as root: this one acts as another user"),
+    "systemd": Need(on_path("systemd-analyze"), "systemd"),
 }
 
 
 def missing(names: Iterable[str]) -> list[str]:
     """What of `names` is not here, each with its remedy."""
-    return [f"{name} ({NEEDS[name].remedy})" for name in names if not NEEDS[name].found()]
+    return [f"{name} ({NEEDS[name].advice()})" for name in names if not NEEDS[name].found()]
 
 
 def named(item: pytest.Item) -> list[str]:

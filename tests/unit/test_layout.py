@@ -140,7 +140,9 @@ def module_state(module: ast.Module) -> Iterator[str]:
 
 
 def prints(module: ast.Module) -> Iterator[str]:
-    for node in ast.walk(module):
+    """What a file does when it is run as a program is its own business."""
+    statements = [node for node in module.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'")]
+    for node in (inner for statement in statements for inner in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
             yield f"line {node.lineno}: print"
 
@@ -242,6 +244,7 @@ def test_a_planted_fault_is_seen(rule: Rule, source: str) -> None:
         (too_many_parameters, "class A:\n    def __init__(self, a, b, c, d, e, f): ..."),
         (module_state, "TABLE = {1: 2}\n__all__ = ['f']\ndef f():\n    names = []\n    names.append(TABLE[1])"),
         (reads_a_clock, "def f(clock, message):\n    return clock.now_ms(), message.time"),
+        (prints, "if __name__ == '__main__':\n    print('x')"),
         (undocumented, '"""Owns nothing."""'),
         (undocumented, ""),
     ],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests import needs
+from tests.sources import ROOT
 
-NOTHING = needs.Need(lambda: False, "Debian package nothing")
-PRESENT = needs.Need(lambda: True, "never shown")
+NOTHING = needs.Need(lambda: False, "nothing")
+PRESENT = needs.Need(lambda: True, "never-shown")
 
 
 @pytest.fixture
@@ -55,3 +57,10 @@ def test_the_version_of_redis_counts(version: str, enough: bool, tmp_path: Path,
     server.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert needs.redis_of_at_least(7) is enough
+
+
+def test_ci_installs_whatever_tests_need(request: pytest.FixtureRequest) -> None:
+    found = re.search(r"^PACKAGES=\((.*?)\)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    wanted = {needs.NEEDS[name].package for item in request.session.items for name in needs.named(item)} - {""}
+    assert wanted <= set(found[1].split())
