@@ -151,6 +151,12 @@ class Client:
             if auto_ack:
                 await message.ack()
 
+    def take(self) -> list[Message]:
+        """Messages that have come and that nobody has taken yet, without waiting."""
+        taken = list(self._arrived)
+        self._arrived.clear()
+        return taken
+
     async def drained(self) -> None:
         """Wait until everything that was stored when the present connection began has come (the next connection's, if there is none)."""
         await self._until(self._session.drained)
@@ -159,6 +165,10 @@ class Client:
         """Ask for what is stored now, and wait until it has come."""
         self._session.sync()
         await self.drained()
+
+    def reconnect(self) -> None:
+        """Leave the present connection without a word and make another: for a network that is known to have changed."""
+        self._session.reconnect()
 
     async def close(self) -> None:
         """Tell the server what is acknowledged and go. Sends without an answer fail with `ClientClosed`; a `FileStore` keeps them."""

@@ -79,6 +79,11 @@ class Session:
         if self._connection is not None:
             self._connection.send(encode_sync())
 
+    def reconnect(self) -> None:
+        """Break the connection without a word; `run` makes the next one."""
+        if self._connection is not None:
+            self._connection.close(graceful=False)
+
     async def close(self) -> None:
         """Tell what is acknowledged and close the connection."""
         if self._connection is not None:

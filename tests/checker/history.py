@@ -41,13 +41,17 @@ class Connect(Event, frozen=True):
 
 
 class Send(Event, frozen=True):
-    """A Send is about to leave as number `seq` of its connection. `contents` are (device number, digest of the content)."""
+    """A Send is about to leave as number `seq` of its connection.
+
+    `contents` are (device number, digest of the content); `form` stands for the rest of what a repeat must equal (type, flags, …).
+    """
 
     connection: str
     seq: int
     client_id: bytes
     destination: bytes
     contents: tuple[tuple[int, bytes], ...]
+    form: str = ""
     ephemeral: bool = False
 
 

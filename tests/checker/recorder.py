@@ -26,6 +26,7 @@ class Recorder(Observer):
                 client_id=draft.client_id,
                 destination=draft.destination,
                 contents=tuple((device, digest_of(content)) for device, _, content in draft.contents),
+                form=f"{draft.type} {draft.urgent} {[registration for _, registration, _ in draft.contents if registration]}",
                 ephemeral=draft.ephemeral,
             )
         )

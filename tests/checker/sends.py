@@ -30,6 +30,7 @@ class Body:
     message: Message
     destination: bytes
     contents: dict[int, bytes]
+    form: str
     ephemeral: bool
     origin: Attempt | None = None
     open_attempts: int = 0
@@ -60,9 +61,9 @@ class Message:
     def body_of(self, event: Send) -> Body:
         contents = dict(event.contents)
         for body in self.bodies:
-            if body.contents == contents and body.destination == event.destination:
+            if (body.contents, body.destination, body.form) == (contents, event.destination, event.form):
                 return body
-        body = Body(self, event.destination, contents, event.ephemeral)
+        body = Body(self, event.destination, contents, event.form, event.ephemeral)
         self.bodies.append(body)
         return body
 

@@ -41,6 +41,7 @@ class Levers:
     drop_after: int = 0  # after so many more sends were committed the connection breaks without answers
     upgrade: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)  # the next upgrades get these statuses and headers
     silent: bool = False  # upgraded, then no Hello and no pong
+    lose: bool = False  # the next row is not stored
     answers: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: sends are looked at only once it is set
 
 
@@ -210,6 +211,9 @@ class FakeServer:
         self.keys[key] = (send.digest, reply)
         for device, envelope in zip(send.devices, send.envelopes, strict=True):
             mailbox = (send.destination, device)
+            if self.levers.lose:
+                self.levers.lose = False
+                continue
             self.mailboxes[mailbox].append(Stored(send.guid, envelope, reply.server_timestamp))
             for line in self.lines:
                 if line.mailbox == mailbox:
