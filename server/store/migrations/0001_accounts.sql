@@ -32,4 +32,5 @@ CREATE TABLE device (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     revoked_at timestamptz
 );
+CREATE INDEX device_number ON device (account, number, id);
 CREATE UNIQUE INDEX device_active ON device (account, number) WHERE revoked_at IS NULL;

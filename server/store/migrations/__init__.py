@@ -12,10 +12,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from veredus.core.errors import StoreUnavailable
-
-# An arbitrary constant of ours ("VEREDUS" and 1 in ASCII): every node must use the same, nobody else should.
-LOCK = 0x5645524544555331
+from veredus.server.store.locks import MIGRATIONS, locked
 
 RECORD = """
 CREATE TABLE IF NOT EXISTS schema_migration (
@@ -55,15 +52,8 @@ def available() -> list[Migration]:
 async def migrate(dsn: str) -> None:
     """Apply what is missing. Raises `MigrationError` when the database is newer than the code or an applied file has changed since,
     `StoreUnavailable` when it cannot be reached."""
-    try:
-        connection = await asyncpg.connect(dsn, server_settings={"application_name": "veredus migrate"})
-    except (TimeoutError, OSError, asyncpg.PostgresError) as error:
-        raise StoreUnavailable(f"cannot connect to migrate ({type(error).__name__})") from None
-    try:
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)  # ends with the connection, however that ends
+    async with locked(dsn, MIGRATIONS) as connection:
         await apply(connection, available())
-    finally:
-        await connection.close()
 
 
 async def apply(connection: asyncpg.Connection, migrations: list[Migration]) -> None:

@@ -1,0 +1,82 @@
+"""Mailboxes and idempotency keys in PostgreSQL: the adapter of `MessageStore`. Owns paging and removing; `commit.py` commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+from asyncpg.pgproto.pgproto import UUID as FastUUID
+
+from veredus.core.errors import StoreUnavailable
+from veredus.core.model import Outcome, Page, Row, Submission
+from veredus.server.store.commit import Committer
+from veredus.server.store.pool import Connections, Lost
+
+# The snapshot is the statement's own, and there is a row to carry it even when the mailbox is empty.
+PAGE = """
+SELECT pg_snapshot_xmin(s.now)::text::bigint AS xmin, pg_snapshot_xmax(s.now)::text::bigint AS xmax, r.id, r.guid, r.server_time, r.envelope
+FROM (SELECT pg_current_snapshot() AS now) s LEFT JOIN LATERAL (
+    SELECT id, guid, server_time, envelope FROM mailbox WHERE device = $1 AND id > $2 AND id <> ALL ($3::bigint[]) ORDER BY id LIMIT $4
+) r ON true"""
+
+# Row by row through the primary key of the one partition each id is in.
+REMOVE = """
+DELETE FROM mailbox m USING (SELECT device, id FROM unnest($1::bigint[], $2::bigint[]) t(device, id) OFFSET 0) t
+WHERE m.device = t.device AND m.id = t.id"""
+
+REMOVE_GUID = "DELETE FROM mailbox WHERE device = $1 AND guid = $2"
+
+EPOCH = "SELECT epoch FROM store"
+
+# Deadlocks between removes of the same rows are all but excluded by their order.
+ROUNDS = 3
+
+
+class PostgresMessageStore:
+    """`MessageStore` on three groups of connections, so that a slow page holds up no commit."""
+
+    def __init__(self, committer: Committer, reads: Connections, removes: Connections) -> None:
+        self._committer = committer
+        self._reads = reads
+        self._removes = removes
+
+    async def commit(self, batch: Sequence[Submission]) -> list[Outcome]:
+        return await self._committer.commit(batch) if batch else []
+
+    async def page(self, device: int, floor: int, skip: Sequence[int], limit: int) -> Page:
+        try:
+            records = await self._reads.fetch(PAGE, device, floor, skip, limit)
+        except (Lost, asyncpg.PostgresError) as error:
+            raise StoreUnavailable(f"cannot read a mailbox ({type(error).__name__})") from None
+        rows = tuple([Row(row["id"], row["guid"].bytes, row["server_time"], row["envelope"]) for row in records if row["id"] is not None])
+        return Page(rows, records[0]["xmin"], records[0]["xmax"], len(rows) < limit)
+
+    async def remove(self, rows: Sequence[tuple[int, int]]) -> int:
+        if not rows:
+            return 0
+        ordered = sorted(rows)  # one order for everybody who locks rows
+        return await self._delete(REMOVE, [device for device, _ in ordered], [row for _, row in ordered])
+
+    async def remove_guid(self, device: int, guid: bytes) -> bool:
+        return await self._delete(REMOVE_GUID, device, FastUUID(guid)) > 0
+
+    async def epoch(self) -> UUID:
+        try:
+            row = await self._reads.fetchrow(EPOCH)
+        except (Lost, asyncpg.PostgresError) as error:
+            raise StoreUnavailable(f"cannot read the epoch ({type(error).__name__})") from None
+        if row is None:
+            raise StoreUnavailable("the store has no epoch; run veredus migrate")
+        return UUID(bytes=row["epoch"].bytes)
+
+    async def _delete(self, sql: str, *args: object) -> int:
+        """A lost connection may have deleted or not; that is as good as not, since to delete again is harmless."""
+        for _ in range(ROUNDS):
+            try:
+                return int((await self._removes.execute(sql, *args)).split()[-1])
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                continue
+            except (Lost, asyncpg.PostgresError) as error:
+                raise StoreUnavailable(f"cannot delete rows ({type(error).__name__})") from None
+        raise StoreUnavailable("cannot delete rows: deadlocks")
