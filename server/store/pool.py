@@ -23,8 +23,15 @@ from veredus.server.store.checks import UnsafeStore, verify
 T = TypeVar("T")
 
 # Every delivery connection. Tables that are usually empty and suddenly full make the planner's estimates worthless, so plans are forced:
-# generic (never planned again per call), by index, without compiling.
-BASE = {"jit": "off", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_mergejoin": "off"}
+# generic (never planned again per call), by index, without compiling. Read committed is what the statements are proven for: each begins
+# with its locks and only then takes its snapshot (`window_job.py`), and ON CONFLICT waits instead of failing.
+BASE = {
+    "default_transaction_isolation": "read committed",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_mergejoin": "off",
+}
 
 # Reads and removes join a list with a table: row by row through the index. A hash join would read the whole key of a "small" table.
 POINT = BASE | {"enable_hashjoin": "off"}
@@ -102,6 +109,9 @@ class Connections:
                 raise Lost(type(error).__name__) from None
             if error.sqlstate == READ_ONLY:  # demoted under us: this connection is of no more use
                 connection.terminate()
+            raise
+        except asyncio.CancelledError:  # only a loop that is being torn down does this; asyncpg has queued a cancel request: drop it
+            connection.terminate()
             raise
         except (OSError, asyncpg.InterfaceError) as error:
             if isinstance(error, ValueError):  # an argument that could not be encoded: nothing was sent
