@@ -1,9 +1,10 @@
 """The partitions of the mailbox. Owns their making and dropping, and the jumps of the id sequence from one to the next.
 
-The next partition is made first, in a transaction of its own; only then the sequence moves into it. When the first step fails the ids stay
-where they are, and there is room for 2^40 of them: rows live longer, nothing else. When the job stops after the second step, the next run
-finds by the sequence where things are. Rows go with their partition once it has been closed for the retention time, so a row nobody
-acknowledges lives for that time at least and a partition's width longer at most.
+When a partition's time is over the next one is made first, in a transaction of its own; only then the sequence moves into it. (Not made
+earlier: a page of an empty mailbox visits every partition above its floor.) When the first step fails the ids stay where they are, and
+there is room for 2^40 of them: rows live longer, nothing else. When the job stops after the second step, the next run finds by the
+sequence where things are. Rows go with their partition once it has been closed for the retention time, so a row nobody acknowledges lives
+for that time at least and a partition's width longer at most.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class PartitionJob:
         """Do what is due. Raises `StoreUnavailable` or the server's error; what was done stands and the next run goes on from there."""
         async with locked(self._dsn, SEQUENCES) as connection:
             current = await self._settle(connection)
-            if not await connection.fetchval("SELECT count(*) FROM mailbox_partition WHERE number = $1", current + 1):
-                await connection.execute("SELECT mailbox_create_partition($1)", current + 1)
             if await connection.fetchval(DUE, current, self._width_days):
+                if not await connection.fetchval("SELECT count(*) FROM mailbox_partition WHERE number = $1", current + 1):
+                    await connection.execute("SELECT mailbox_create_partition($1)", current + 1)
                 await connection.execute(MOVE, (current + 1) << SHIFT)
                 await self._settle(connection)
             for row in await connection.fetch(EXPIRED, self._retention_days):

@@ -27,10 +27,12 @@ T = TypeVar("T")
 # with its locks and only then takes its snapshot (`window_job.py`), and ON CONFLICT waits instead of failing.
 BASE = {
     "default_transaction_isolation": "read committed",
-    "jit": "off",
     "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_mergejoin": "off",
+    "statement_timeout": "0",  # would cancel commits
 }
 
 # Reads and removes join a list with a table: row by row through the index. A hash join would read the whole key of a "small" table.
