@@ -11,8 +11,8 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memset
 
 from veredus.ext.wire cimport (
-    DELIMITED, FIXED64, MALFORMED, OK, VARINT, Cursor, Status, bytes_field_size, put_bytes_field, put_fixed64, put_head, put_raw, put_varint,
-    put_varint_field, skip_field, slice_size, take_fixed64, take_slice, take_tag, take_varint, varint_field_size, varint_size,
+    DELIMITED, FIXED64, MALFORMED, OK, VARINT, Cursor, Flat, bytes_field_size, put_bytes_field, put_fixed64, put_head, put_raw, put_varint,
+    put_varint_field, scan_flat, scan_value, skip_field, slice_size, take_slice, take_tag, take_varint, varint_field_size, varint_size,
 )
 
 cdef extern from "Python.h":
@@ -281,12 +281,7 @@ cdef class ServerInbound:
         self.errors = []
 
 
-# A message without messages in it. All our field numbers are below 16, so a field's last value has its place in an array.
-cdef struct Flat:
-    uint64_t[16] numbers
-    Cursor[16] slices
-
-
+# The fields of flat messages by wire type, bit n for field n.
 cdef enum:
     ENVELOPE_NUMBERS = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9
     ENVELOPE_FIXED = 1 << 15
@@ -295,28 +290,6 @@ cdef enum:
     RESULT_SLICES = 1 << 1 | 1 << 3
     HELLO_NUMBERS = 0x3F8   # 3 to 9
     HELLO_SLICES = 1 << 1 | 1 << 2
-
-
-cdef inline Status scan_value(Cursor* cursor, uint32_t tag, uint32_t numbers, uint32_t fixed, uint32_t slices, int depth, Flat* flat) noexcept nogil:
-    """One field: its value where the masks (bit n: field n) know field and wire type, else nothing."""
-    cdef uint32_t number = tag >> 3
-    cdef uint32_t bit = 1 << number if number < 16 else 0
-    if tag & 7 == VARINT and numbers & bit:
-        return take_varint(cursor, &flat.numbers[number])
-    if tag & 7 == DELIMITED and slices & bit:
-        return take_slice(cursor, &flat.slices[number])
-    if tag & 7 == FIXED64 and fixed & bit:
-        return take_fixed64(cursor, &flat.numbers[number])
-    return skip_field(cursor, tag, depth)
-
-
-cdef Status scan_flat(Cursor cursor, uint32_t numbers, uint32_t fixed, uint32_t slices, int depth, Flat* flat) noexcept nogil:
-    """A whole message, onto what `flat` holds already: repeated messages of one field merge."""
-    cdef uint32_t tag = 0
-    while cursor.left > 0:
-        if take_tag(&cursor, &tag) != OK or scan_value(&cursor, tag, numbers, fixed, slices, depth, flat) != OK:
-            return MALFORMED
-    return OK
 
 
 cdef inline bytes taken(const Cursor* part):

@@ -1,10 +1,10 @@
 """The protobuf wire format on raw memory: a bounds-checked cursor to read with, put_* functions to write with.
 
 Owns every step of a pointer over input: no other file does arithmetic on bytes that came from outside. Knows no message, allocates
-nothing, raises nothing: bad input is `MALFORMED`. What counts as malformed is what the official runtime (upb) refuses, see
-`tests/unit/ext/test_wire.py`: a varint takes at most ten bytes and loses what is above 64 bits; a tag takes at most five bytes and fits 32
-bits; a length takes at most five bytes and is below 2^31; field number 0 exists inside unknown groups only; unknown groups may nest until
-messages and groups together are 100 deep.
+nothing, raises nothing: bad input is `MALFORMED`. What counts as malformed is what the official runtime refuses (upb of protobuf 7.36; see
+`tests/unit/ext/test_wire.py`): a varint takes at most ten bytes and loses what is above 64 bits; a tag takes at most five bytes and fits 32
+bits; a length takes at most five bytes and is below 2^31; field number 0 exists only inside unknown groups and messages without fields;
+unknown groups may nest until messages and groups together are 100 deep.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -161,10 +161,40 @@ cdef inline Status skip_field(Cursor* cursor, uint32_t tag, int depth) noexcept 
 
 
 cdef inline Status skip_message(Cursor* cursor, int depth) noexcept nogil:
-    """A whole message of which no field is known, judged all the same."""
+    """A whole message without fields in its schema. The official runtime reads it as it reads a group, so field number 0 goes through."""
     cdef uint32_t tag = 0
     while cursor.left > 0:
-        if take_tag(cursor, &tag) != OK or skip_field(cursor, tag, depth) != OK:
+        if take_any_tag(cursor, &tag) != OK or skip_field(cursor, tag, depth) != OK:
+            return MALFORMED
+    return OK
+
+
+# The fields of a message that has no messages in it, by number (all of ours are below 16). Begins as zeros.
+cdef struct Flat:
+    uint64_t[16] numbers
+    Cursor[16] slices
+
+
+cdef inline Status scan_value(
+    Cursor* cursor, uint32_t tag, uint32_t numbers, uint32_t fixed, uint32_t slices, int depth, Flat* flat
+) noexcept nogil:
+    """One field into its place when the masks (bit n: field n) have it under this wire type, else skipped. A later value wins."""
+    cdef uint32_t number = tag >> 3
+    cdef uint32_t bit = <uint32_t>1 << number if number < 16 else 0
+    if tag & 7 == VARINT and numbers & bit:
+        return take_varint(cursor, &flat.numbers[number])
+    if tag & 7 == DELIMITED and slices & bit:
+        return take_slice(cursor, &flat.slices[number])
+    if tag & 7 == FIXED64 and fixed & bit:
+        return take_fixed64(cursor, &flat.numbers[number])
+    return skip_field(cursor, tag, depth)
+
+
+cdef inline Status scan_flat(Cursor cursor, uint32_t numbers, uint32_t fixed, uint32_t slices, int depth, Flat* flat) noexcept nogil:
+    """A whole message onto what `flat` holds already: repeated messages of one field merge."""
+    cdef uint32_t tag = 0
+    while cursor.left > 0:
+        if take_tag(&cursor, &tag) != OK or scan_value(&cursor, tag, numbers, fixed, slices, depth, flat) != OK:
             return MALFORMED
     return OK
 

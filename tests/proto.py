@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from google.protobuf.internal import api_implementation
-from grpc_tools import protoc
+from grpc_tools import protoc  # type: ignore[import-untyped]
 
 SOURCES = Path(__file__).resolve().parent.parent / "proto"
 
