@@ -12,7 +12,7 @@ LAYERS := core ext server client
 CYTHON := $(wildcard ext/*.pyx ext/*.pxd ext/*.h)
 PACKAGING := setup.py pyproject.toml MANIFEST.in
 # A folder that was moved needs its editable install and its scripts written anew: both hold absolute paths.
-MOVED := $(shell [ ! -e .venv/home ] || [ "$$(cat .venv/home)" = "$$PWD" ] || echo FORCE)
+MOVED := $(shell [ ! -e .venv/home ] || [ "$$(cat .venv/home)" = "$$(pwd -P)" ] || echo FORCE)
 
 .PHONY: help
 help: ## this list
@@ -41,7 +41,7 @@ build/stamp/extensions: .venv/stamp $(CYTHON) $(PACKAGING)
 
 build/stamp/editable: build/stamp/extensions $(PACKAGING) README.md $(MOVED)
 	@$(PIP) install -q --no-deps --no-build-isolation --no-index -e .
-	@printf '%s\n' "$$PWD" > .venv/home && touch $@
+	@pwd -P > .venv/home && touch $@
 
 .PHONY: FORCE
 FORCE:
