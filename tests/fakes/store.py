@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 from veredus.core.errors import ResultUnknown, StoreUnavailable
 from veredus.core.model import Account, Outcome, Page, Row, Submission, Verdict
 
+MOST_BYTES = 256 * 1024 + 1024  # as the table's own check: a content with its header
+
 
 @dataclass
 class KeyRow:
@@ -29,7 +31,7 @@ class MemoryStore:
     accounts: dict[bytes, Account] = field(default_factory=dict)
     keys: dict[tuple[int, bytes], KeyRow] = field(default_factory=dict)
     mailbox: dict[tuple[int, int], Row] = field(default_factory=dict)
-    refuse: Callable[[Submission], bool] = lambda submission: False
+    refuse: Callable[[Submission], bool] = lambda submission: any(len(envelope) > MOST_BYTES for envelope in submission.send.envelopes)
     now_ms: int = 1_700_000_000_000
     last_id: int = 0
     transaction: int = 100
