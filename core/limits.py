@@ -21,6 +21,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     upgrade_head_bytes: int = 16 * KIB  # the size of request head other servers take
     upgrade_seconds: float = 5.0  # a slow head is given up (slow loris)
     partial_seconds: float = 30.0  # a message begun must end: 2 MiB in 30 s is 70 kB/s
+    closing_seconds: float = 5.0  # after our CLOSE the peer's is awaited so long: a few round trips of a bad link
     # Group commit
     batch_rows: int = 1000  # 4.7 µs a row at 1,000 rows, 6.2 at 100 (measured); larger gains nothing
     batch_bytes: int = 4 * MIB
