@@ -43,6 +43,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     key_window_hours: int = 24  # MSG-26: a key lives for one to two windows
     # HTTP
     http_bodies_bytes: int = 64 * MIB  # all request bodies of a worker together (P6)
+    http_answers_bytes: int = 64 * MIB  # all pages of a worker that their readers have not taken yet (P6)
     http_answer_seconds: float = 15.0  # a send without a result by then is answered RESULT_UNKNOWN; longer than any healthy commit
     pull_reads: int = 4  # mailbox pages being read for HTTP at a time: 25 MiB each at worst
     # Credentials

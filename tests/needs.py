@@ -52,6 +52,7 @@ def postgresql_of_at_least(major: int) -> bool:
 
 NEEDS: dict[str, Need] = {
     "chromium": Need(on_path("chromium", "chromium-browser"), "chromium"),
+    "curl": Need(on_path("curl"), "curl"),
     "haproxy": Need(on_path("haproxy"), "haproxy"),
     "node": Need(on_path("node"), "nodejs"),
     "postgresql": Need(lambda: postgresql_of_at_least(15), "postgresql", "version 15 or newer"),

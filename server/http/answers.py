@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from litestar import Response
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, Send
 
+from veredus.core.limits import Limits
 from veredus.server.http.body import Charge
 from veredus.server.http.envelope import StoredMessage
 
@@ -38,30 +41,35 @@ class Healthy(msgspec.Struct):
 
 
 class ChargedResponse(Response[bytes]):
-    """Bytes that were charged to a budget; given back when they were sent or the caller is gone."""
+    """Bytes that were charged to a budget: given back when they were sent, the caller is gone, or he was too slow."""
 
-    def __init__(self, content: bytes, charge: Charge, media_type: str) -> None:
+    def __init__(self, content: bytes, charge: Charge, media_type: str, limits: Limits, gave_up: Callable[[], None]) -> None:
         super().__init__(content, media_type=media_type)
         self._charge = charge
+        # Whoever may send a message of this size in so long may read one in so long.
+        self._seconds = limits.partial_seconds * max(1.0, len(content) / limits.message_bytes)
+        self._gave_up = gave_up
 
     def to_asgi_response(self, app: object, request: object, **rendering: Any) -> ASGIResponse:
-        media_type = str(self.media_type)
-        return _InPieces(self.content, self._charge, media_type)
+        return _InPieces(self.content, str(self.media_type), self.send_pieces)
 
-
-class _InPieces(ASGIResponse):
-    def __init__(self, content: bytes, charge: Charge, media_type: str) -> None:
-        super().__init__(body=content, media_type=media_type)
-        self._charge = charge
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def send_pieces(self, body: bytes, send: Send) -> None:
+        """Send within the time that the size allows, else leave the answer unfinished: the server below hangs up."""
         try:
-            await super().__call__(scope, receive, send)
+            async with asyncio.timeout(self._seconds):
+                for start in range(0, len(body), PIECE_BYTES):
+                    await send({"type": "http.response.body", "body": body[start : start + PIECE_BYTES], "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            self._gave_up()
         finally:
             self._charge.end()
 
+
+class _InPieces(ASGIResponse):
+    def __init__(self, content: bytes, media_type: str, pieces: Callable[[bytes, Send], Awaitable[None]]) -> None:
+        super().__init__(body=content, media_type=media_type)
+        self._pieces = pieces
+
     async def send_body(self, send: Send, receive: Receive) -> None:
-        body = memoryview(self.body)
-        for start in range(0, len(body), PIECE_BYTES):
-            await send({"type": "http.response.body", "body": bytes(body[start : start + PIECE_BYTES]), "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._pieces(self.body, send)

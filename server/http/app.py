@@ -38,6 +38,7 @@ def create_app(services: HttpServices, more: Sequence[HTTPRouteHandler] = ()) ->
         "services": services,
         "pull": Pull(services.mailboxes, limits),
         "bodies": ByteBudget(limits.http_bodies_bytes, limits.retry_after_ms),
+        "answers": ByteBudget(limits.http_answers_bytes, limits.retry_after_ms),
     }
     exposed = (metrics.metrics,) if services.metrics.exposed else ()
     return Observed(_litestar([*ROUTES, *exposed, *more], state, None), services.metrics)

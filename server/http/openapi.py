@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import msgspec
@@ -131,4 +132,4 @@ def rendered() -> str:
 
 
 if __name__ == "__main__":
-    print(rendered(), end="")
+    sys.stdout.write(rendered())

@@ -11,7 +11,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import uvicorn
 from prometheus_client import CollectorRegistry
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from tests.fakes.presence import MemoryPresence
 from tests.fakes.store import MemoryDirectory, MemoryStore
@@ -62,7 +65,7 @@ class TestHealth:
     """Fails what it is told."""
 
     __test__ = False
-    failing_parts: dict[Probe, list[str]] = field(default_factory=dict)
+    failing_parts: dict[Probe, Sequence[str]] = field(default_factory=dict)
 
     async def failing(self, probe: Probe) -> Sequence[str]:
         return self.failing_parts.get(probe, [])
@@ -140,3 +143,22 @@ async def serving(world: HttpWorld) -> AsyncIterator[httpx.AsyncClient]:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@asynccontextmanager
+async def listening(world: HttpWorld) -> AsyncIterator[str]:
+    """The world on a port of its own, below the server's protocol as a worker uses it; gives the URL."""
+    config = uvicorn.Config(world.app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)  # type: ignore[arg-type]
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}, loop), "127.0.0.1", 0)
+    running = asyncio.ensure_future(world.delivery.run())
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]
+        running.cancel()
+        await asyncio.gather(running, *state.tasks, return_exceptions=True)

@@ -14,7 +14,8 @@ from veredus.server.http.errors import ErrorBody, refusal
 from veredus.server.http.openapi import answer, refusals
 from veredus.server.http.services import HttpServices, Probe
 
-ANSWERS = answer(200, Healthy, Healthy(), "All is well.") | refusals(Code.UNAVAILABLE)
+WELL = answer(200, Healthy, Healthy(), "All is well.")
+ANSWERS = WELL | refusals(Code.UNAVAILABLE)
 
 
 async def _probed(request: Request[Any, Any, Any], probe: Probe) -> Response[Any]:
@@ -33,7 +34,7 @@ async def ready(request: Request[Any, Any, Any]) -> Response[Any]:
     return await _probed(request, Probe.READY)
 
 
-@get("/health/live", opt={ACCESS: Access.ANYONE}, responses=ANSWERS, summary="Does this worker answer?")
+@get("/health/live", opt={ACCESS: Access.ANYONE}, responses=WELL, summary="Does this worker answer?")
 async def live(request: Request[Any, Any, Any]) -> Response[Any]:
     """Looks at nothing outside the process."""
     return await _probed(request, Probe.LIVE)

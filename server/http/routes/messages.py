@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -116,14 +117,17 @@ def _answer(request: AnyRequest, services: HttpServices, reply: Reply, timing: d
 )
 async def stored_messages(request: AnyRequest, after: After = 0) -> Response[Any]:
     """They stay until they are deleted by guid (or acknowledged over WebSocket). `Accept: application/x-protobuf` answers StoredPage."""
+    services: HttpServices = request.app.state.services
     pull: Pull = request.app.state.pull
-    answers: ByteBudget = request.app.state.bodies
+    answers: ByteBudget = request.app.state.answers
     pulled = await pull.pull(principal(request).device_id, after)
     charge = Charge(answers)
     charge.grow(sum(len(row.envelope) for row in pulled.rows))
     try:
         media_type = PROTOBUF if request.accept.best_match([JSON, PROTOBUF], default=JSON) == PROTOBUF else JSON
-        return ChargedResponse(_page(pulled, media_type), charge, media_type)
+        return ChargedResponse(
+            _page(pulled, media_type), charge, media_type, services.limits, partial(services.metrics.refused, Code.TIMEOUT)
+        )
     except BaseException:
         charge.end()
         raise
