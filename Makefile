@@ -27,7 +27,7 @@ build: build/stamp/extensions build/stamp/editable ## make .venv from requiremen
 
 # --no-build-isolation: whatever must be built (our own package; one dependency on Python 3.13) uses the pinned tools and fetches nothing.
 .venv/stamp: requirements.lock .ci/preflight
-	@python=$$(.ci/preflight) && echo "build: making .venv with $$python" && { $(PY) -c 'import pip' 2>/dev/null && \
+	@python=$$(.ci/preflight) && echo "build: .venv from requirements.lock, with $$python" && { $(PY) -c 'import pip' 2>/dev/null && \
 		[ "$$($(PY) -c 'import sys; print(sys.version)')" = "$$("$$python" -c 'import sys; print(sys.version)')" ] || "$$python" -m venv --clear .venv; }
 	@awk '/^[a-z]/ { keep = /^(setuptools|wheel|cython)==/ } keep' requirements.lock > .venv/tools && \
 		$(PIP) install -q --require-hashes --no-deps -r .venv/tools
@@ -74,8 +74,8 @@ lint: build ## ruff: rules and formatting
 	@$(PY) -m ruff check -q . && $(PY) -m ruff format -q --check . && echo 'lint: clean'
 
 .PHONY: types
-types: build ## mypy, strict, over all layers; stubtest proves that every .pyi matches its compiled module
-	@$(PY) -m mypy --no-error-summary $(LAYERS:%=-p veredus.%)
+types: build ## mypy, strict, over all layers and tests; stubtest proves that every .pyi matches its compiled module
+	@$(PY) -m mypy --no-error-summary $(LAYERS:%=-p veredus.%) -p tests
 	@cd build/pyroot && "$$OLDPWD"/$(PY) -m mypy.stubtest --mypy-config-file ../../pyproject.toml --concise --ignore-disjoint-bases \
 		--allowlist ../../tests/stubtest.allow --ignore-unused-allowlist veredus.ext
 
