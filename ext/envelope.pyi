@@ -1,17 +1,19 @@
 """The codec of `proto/veredus/v1`: parses frames from memory it does not own, copies each content once."""
 
 from collections.abc import Iterable, Mapping
+from typing import Never, Self, final
 
 REFUSALS: Mapping[str, int]
 """The codes this module gives, by their names in the error catalogue."""
 
+@final
 class Identity:
     """Who sends on a connection, with the limits that hold for him. Immutable; `ext/link` makes one per connection.
 
     ValueError: `account` is not 16 bytes, or `max_devices` not 1 to 128.
     """
 
-    def __init__(self, account: bytes, device: int, max_content_bytes: int, max_devices: int) -> None: ...
+    def __new__(cls, account: bytes, device: int, max_content_bytes: int, max_devices: int) -> Self: ...
     @property
     def account(self) -> bytes: ...
     @property
@@ -21,11 +23,15 @@ class Identity:
     @property
     def max_devices(self) -> int: ...
 
+@final
 class Send:
     """One message as a client sent it, checked for form. Immutable.
 
     A refused send (`code` is not 0) has its ids, cut to 64 bytes when longer, and its scalar fields; the rest is empty.
     """
+
+    def __init__(self, *args: Never, **kwargs: Never) -> None:
+        """TypeError: a Send comes from a parsed frame or from `build`."""
 
     @property
     def client_id(self) -> bytes:
@@ -86,6 +92,7 @@ class Send:
         OverflowError: a number does not fit its field (uint32 devices and registration ids, uint64 timestamp, int32 type).
         """
 
+@final
 class Inbound:
     """What one socket read brought: the items of all its client frames, in order of arrival."""
 

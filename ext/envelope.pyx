@@ -258,6 +258,7 @@ cdef inline bytes take_id(const Cursor* id):
 # --------------------------------------------------------------------------------------------------------------------------------- guids
 
 @cython.final
+@cython.internal
 cdef class GuidPool:
     """Random UUIDs (RFC 9562, version 4) from blocks of the system's entropy. Never the same for two processes: a fork empties it."""
 
@@ -307,7 +308,7 @@ cdef class Identity:
 @cython.no_gc
 @cython.freelist(256)
 cdef class Send:
-    def __init__(self):
+    def __init__(self, *args, **kwargs):
         raise TypeError("a Send comes from a parsed frame or from Send.build")
 
     @staticmethod

@@ -1,7 +1,9 @@
 """Server frames, both ways, and the frames a client sends: the codec of `proto/veredus/v1/frames.proto` beside `ext/envelope`."""
 
 from collections.abc import Iterable
+from typing import final
 
+@final
 class FrameWriter:
     """A ServerFrame that grows item by item.
 
@@ -40,6 +42,7 @@ class FrameWriter:
     def release(self) -> None:
         """Empty; all memory is given back."""
 
+@final
 class Envelope:
     """`veredus.v1.Envelope`; absent fields have their defaults. Immutable."""
 
@@ -66,6 +69,7 @@ class Envelope:
     @property
     def server_timestamp(self) -> int: ...
 
+@final
 class Delivery:
     """`veredus.v1.Delivery`. Immutable."""
 
@@ -74,6 +78,7 @@ class Delivery:
     @property
     def envelope(self) -> Envelope: ...
 
+@final
 class SendResult:
     """`veredus.v1.SendResult`: `code` 0 is SENT, else a number of the error catalogue. Immutable."""
 
@@ -96,6 +101,7 @@ class SendResult:
     @property
     def stale_devices(self) -> tuple[int, ...]: ...
 
+@final
 class Hello:
     """`veredus.v1.Hello`: who the client is here and which limits hold. Immutable."""
 
@@ -118,6 +124,7 @@ class Hello:
     @property
     def ping_interval_ms(self) -> int: ...
 
+@final
 class Notice:
     """`veredus.v1.Error`: a fault that belongs to no send. Immutable."""
 
@@ -128,6 +135,7 @@ class Notice:
     @property
     def retry_after_ms(self) -> int: ...
 
+@final
 class ServerInbound:
     """The items of one ServerFrame, each kind in order; to be handled in the order of these attributes."""
 
