@@ -1,6 +1,6 @@
 """The official protobuf runtime on our own `.proto` files: compiled when first asked for, into a folder that goes away with the process.
 
-The generated modules are imported under their own top-level name, so that they cannot be taken for ours.
+The generated modules import each other as `veredus.v1.*`, a package that exists in `sys.modules` only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _compiled() -> Path:
 
 
 def _load(name: str) -> ModuleType:
-    """One generated module. Its imports of siblings are `veredus.v1.*`, a package that exists here only in `sys.modules`."""
+    """One generated module, and by its own imports those it needs."""
     full = f"veredus.v1.{name}"
     if full in sys.modules:
         return sys.modules[full]

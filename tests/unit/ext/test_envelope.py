@@ -286,7 +286,7 @@ def test_packed_tags_are_bounded_too() -> None:
     assert parse(pb.ClientFrame(acks=[pb.Ack(tags=[1] * 65_537)]).SerializeToString()).malformed
 
 
-def test_a_limit_below_the_bound_on_contents_is_needed_for_no_frame_to_be_read_beyond_it() -> None:
+def test_contents_beyond_what_the_parser_keeps_are_counted_only() -> None:
     data = pb.ClientFrame(sends=[send_message(contents=contents(*range(1, 5000)))]).SerializeToString()
     assert parse_client_frame(data, ME, 7, 100, 128).sends[0].code == Code.TOO_LARGE
 
