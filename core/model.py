@@ -126,8 +126,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class Page(msgspec.Struct, frozen=True):
     """Rows of one mailbox in id order, with the snapshot that saw them.
 
-    `xmin` and `xmax` are `pg_snapshot_xmin/xmax` of the page's statement: every transaction below `xmin` had ended, none at or above
-    `xmax` had begun. `short` says that the snapshot held no further row.
+    Every transaction below `xmin` had ended (`pg_snapshot_xmin`); none at or above `xmax` had begun. (`pg_snapshot_xmax` says less: that
+    none at or above it had ended. A running one may be there.) `short` says that the snapshot held no further row.
     """
 
     rows: tuple[Row, ...]

@@ -14,8 +14,14 @@ from veredus.server.store.commit import Committer
 from veredus.server.store.pool import Connections, Lost
 
 # The snapshot is the statement's own, and there is a row to carry it even when the mailbox is empty.
+#
+# Page.xmax is above every transaction that had begun. pg_snapshot_xmax is not: it is one past the newest transaction that had *ended*, so
+# a running one may be at or above it, and a later snapshot's xmin reaches it while that one still runs. age() counts from the next id to
+# be given out, which is read after the snapshot was taken; the sum is that next id in 64 bits. (docs/decisions/0010)
 PAGE = """
-SELECT pg_snapshot_xmin(s.now)::text::bigint AS xmin, pg_snapshot_xmax(s.now)::text::bigint AS xmax, r.id, r.guid, r.server_time, r.envelope
+SELECT pg_snapshot_xmin(s.now)::text::bigint AS xmin,
+       pg_snapshot_xmax(s.now)::text::bigint + age(pg_snapshot_xmax(s.now)::xid) AS xmax,
+       r.id, r.guid, r.server_time, r.envelope
 FROM (SELECT pg_current_snapshot() AS now) s LEFT JOIN LATERAL (
     SELECT id, guid, server_time, envelope FROM mailbox WHERE device = $1 AND id > $2 AND id <> ALL ($3::bigint[]) ORDER BY id LIMIT $4
 ) r ON true"""

@@ -11,6 +11,9 @@ Tables are only reached by correlated lookups (`OFFSET 0` keeps the planner from
     changing   as careful, in both windows
     lookup     what became of the keys a careful statement left out. A statement of its own: the first cannot see a concurrent winner.
 
+A transaction has its own id before it draws its first mailbox id (`xact`): readers tell by transaction ids whether a smaller mailbox id
+may still appear, and nextval alone does not give a transaction one.
+
 An account whose version moved is found by a plain look, without a lock. That is enough: a batch whose snapshot is older than a change of
 devices is the same as a batch that came before it, and a change that had been answered when the send came in is in every later snapshot.
 """
@@ -25,7 +28,7 @@ from __future__ import annotations
 # changing:    $18 window to write as well, $19 client id in $18
 _BATCH = """
 WITH w AS MATERIALIZED (
-    SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS ms FROM send_state WHERE version = $1
+    SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS ms, pg_current_xact_id() AS xact FROM send_state WHERE version = $1
 ), stale AS MATERIALIZED (
     SELECT coalesce(array_agg(t.account), '{}') AS ids FROM unnest($4::bigint[], $5::bigint[]) t(account, version)
     WHERE (SELECT a.devices_version FROM account a WHERE a.id = t.account) IS DISTINCT FROM t.version
@@ -55,7 +58,7 @@ _ROWS = """, m AS (
            CASE WHEN ($13::bigint[])[r.send] IS NOT NULL THEN ({client}::uuid[])[r.send] END,
            CASE WHEN ($13::bigint[])[r.send] IS NOT NULL THEN {window}::int END, ($16::bool[])[r.ord], r.envelope
     FROM (SELECT e.envelope, e.ord, ($17::int[])[e.ord] AS send FROM unnest($14::bytea[]) WITH ORDINALITY e(envelope, ord)) r
-    WHERE (SELECT ms FROM w) IS NOT NULL AND r.send <> ALL ((SELECT ords FROM {out})::int[])
+    WHERE (SELECT xact FROM w) IS NOT NULL AND r.send <> ALL ((SELECT ords FROM {out})::int[])
     RETURNING id
 )
 SELECT (SELECT ms FROM w) AS ms, (SELECT ords FROM {out}) AS lost, array_agg(id) AS ids FROM m"""
