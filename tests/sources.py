@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("ext", "core", "server", "client", "bench")
-CYTHON_FUNCTION = re.compile(r"^(?P<indent> *)(?:async def|def|cpdef|cdef)\b[^=]*?(?P<name>\w+)\s*\(")
+CYTHON_FUNCTION = re.compile(r"^(?P<indent> *)(?:async def|def|cpdef|cdef(?! class))\b[^=]*?(?P<name>\w+)\s*\(")
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<origin>[\w.]+)\s+c?import\b|c?import\s+(?P<module>[\w.]+))")
 
 
@@ -28,7 +28,6 @@ class Import(NamedTuple):
 
     module: str
     line: int
-    cython: bool
 
 
 def files(folder: str, *suffixes: str) -> list[Path]:
@@ -91,11 +90,11 @@ def imports(path: Path) -> list[Import]:
     found: list[Import] = []
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            found += [Import(alias.name, node.lineno, False) for alias in node.names]
+            found += [Import(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             origin = ".".join(part for part in (base, node.module) if part)
-            found += [Import(f"{origin}.{alias.name}", node.lineno, False) for alias in node.names]
+            found += [Import(f"{origin}.{alias.name}", node.lineno) for alias in node.names]
     return found
 
 
@@ -105,4 +104,4 @@ def cython_imports(path: Path) -> Iterator[Import]:
             module = found["origin"] or found["module"]
             if module.startswith("."):
                 module = f"veredus.ext.{module.lstrip('.')}"
-            yield Import(module, number, "cimport" in line)
+            yield Import(module, number)

@@ -74,7 +74,7 @@ def test_the_length_of_a_cython_function_is_told_by_its_indentation() -> None:
 
     return 2
 
-cdef class B:
+cdef class B(A):
     cdef int y
     def c(self):
         pass
