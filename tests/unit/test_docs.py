@@ -16,7 +16,8 @@ def catalogue_table() -> str:
     for code in Code:
         entry = CATALOGUE[code]
         close = entry.close_code or "–"
-        lines.append(f"| {code.value} | {code.name} | {entry.reason} | {'yes' if entry.retryable else ''} | {entry.http_status} | {close} |")
+        retryable = "yes" if entry.retryable else ""
+        lines.append(f"| {code.value} | {code.name} | {entry.reason} | {retryable} | {entry.http_status} | {close} |")
     return "\n".join(lines) + "\n"
 
 
