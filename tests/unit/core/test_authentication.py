@@ -30,7 +30,6 @@ def basic(text: str, scheme: str = "Basic") -> str:
     return f"{scheme} {b64encode(text.encode()).decode()}"
 
 
-@pytest.mark.requirement("AUT-1")
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "Basic "])
 async def test_a_basic_header_is_split_at_its_first_colon(scheme: str) -> None:
     assert await Authenticator(OneUser()).authenticate(basic("user:pass:word", scheme)) is ALICE
@@ -54,12 +53,19 @@ BROKEN = [
 ]
 
 
-@pytest.mark.requirement("AUT-1", "MSG-3")
+@pytest.mark.requirement("MSG-3")
 @pytest.mark.parametrize("header", BROKEN)
 async def test_every_other_header_is_refused_in_the_same_words(header: str | None) -> None:
     with pytest.raises(PeerError) as caught:
         await Authenticator(OneUser()).authenticate(header)
     assert (caught.value.code, str(caught.value)) == (Code.UNAUTHENTICATED, str(PeerError(Code.UNAUTHENTICATED)))
+
+
+async def test_a_name_without_a_colon_is_not_taken_for_one_with_an_empty_password() -> None:
+    user = OneUser()
+    with pytest.raises(PeerError):
+        await Authenticator(user).authenticate(basic("user"))
+    assert user.asked == []
 
 
 @given(st.text())
