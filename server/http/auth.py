@@ -17,6 +17,7 @@ from veredus.core.model import Principal
 
 ACCESS = "access"
 PRINCIPAL = "principal"
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")  # a proxy on this machine speaks for someone else
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -69,6 +70,8 @@ def check_declared(app: Litestar) -> None:
 
 
 def _from_here(connection: Connection) -> bool:
+    if any(name in connection.headers for name in FORWARDED):
+        return False
     try:
         return connection.client is not None and ip_address(connection.client.host).is_loopback
     except ValueError:  # a Unix socket has no address

@@ -148,7 +148,15 @@ async def serving(world: HttpWorld) -> AsyncIterator[httpx.AsyncClient]:
 @asynccontextmanager
 async def listening(world: HttpWorld) -> AsyncIterator[str]:
     """The world on a port of its own, below the server's protocol as a worker uses it; gives the URL."""
-    config = uvicorn.Config(world.app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        world.app,  # type: ignore[arg-type]
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+    )
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()

@@ -147,6 +147,7 @@ async def test_metrics_are_there_when_asked_for_and_for_this_machine_alone() -> 
         shown = await client.get("/metrics")
         assert shown.status_code == 200
         assert "veredus_http_request_seconds" in shown.text
+        assert (await client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"})).status_code == 403
     elsewhere = httpx.ASGITransport(app=world.app, client=("203.0.113.7", 1))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=elsewhere, base_url="http://veredus.test") as client:
         assert (await client.get("/metrics")).json()["name"] == "FORBIDDEN"
