@@ -84,6 +84,16 @@ debug: build ## compile with bounds checks and without optimisation, apart from 
 	@rm -rf build/debug/lib* && VEREDUS_DEBUG=1 $(PY) setup.py -q build --build-base build/debug
 	@VEREDUS_DEBUG=1 PYTHONPATH="$$(echo build/debug/lib*)" $(PYTEST) tests/unit $(ARGS)
 
+FUZZ_SECONDS ?= 300
+
+.PHONY: fuzz
+fuzz: build ## hostile bytes against the codec, for FUZZ_SECONDS=300; a failure prints its input
+	@VEREDUS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) tests/fuzz --timeout 0 $(ARGS)
+
+.PHONY: bench-micro
+bench-micro: build ## what single operations of the compiled modules cost on this machine
+	@$(PYTEST) bench/micro --benchmark-sort=name --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
 .PHONY: requirements
 requirements: build ## which rows of docs/requirements.md are proven, and by which tests
 	@$(PY) -m tests.requirements_report
