@@ -11,26 +11,25 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import uvicorn
 from prometheus_client import CollectorRegistry
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from tests.fakes.presence import MemoryPresence
 from tests.fakes.store import MemoryDirectory, MemoryStore
 from veredus.core.clock import SystemClock
-from veredus.core.errors import StoreUnavailable
+from veredus.core.errors import Code, StoreUnavailable
 from veredus.core.identity.authentication import Authenticator
 from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.limits import Limits
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
 from veredus.core.model import Account, CredentialRow, Device, Principal
-from veredus.core.ports import Origin
+from veredus.core.ports import Origin, Peer, Wire
 from veredus.ext.envelope import Send
 from veredus.server.http.app import create_app
 from veredus.server.http.metrics import HttpMetrics
 from veredus.server.http.services import HttpServices, Probe
+from veredus.server.ws.gate import Admission, Refusal, UpgradeRequest
+from veredus.server.ws.port import Port, PortConfig
 
 PEPPER = b"p" * 32
 
@@ -145,28 +144,26 @@ async def serving(world: HttpWorld) -> AsyncIterator[httpx.AsyncClient]:
         await asyncio.gather(running, return_exceptions=True)
 
 
+class NoGate:
+    """Lets nobody become a WebSocket."""
+
+    async def admit(self, request: UpgradeRequest) -> Admission | Refusal:
+        return Refusal(Code.FORBIDDEN)
+
+    def open(self, principal: Principal, wire: Wire) -> Peer:
+        raise AssertionError("nobody was let in")
+
+
 @asynccontextmanager
 async def listening(world: HttpWorld) -> AsyncIterator[str]:
-    """The world on a port of its own, below the server's protocol as a worker uses it; gives the URL."""
-    config = uvicorn.Config(
-        world.app,  # type: ignore[arg-type]
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,
-    )
-    config.load()
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}, loop), "127.0.0.1", 0)
+    """The world on a worker's port, on uvloop; gives the URL."""
+    port = Port(PortConfig(), world.limits, world.app, NoGate(), SystemClock())
+    await port.start()
     running = asyncio.ensure_future(world.delivery.run())
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        host, number = port.addresses[0]
+        yield f"http://{host}:{number}"
     finally:
-        server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]
+        await port.stop(grace_seconds=0.0)
         running.cancel()
-        await asyncio.gather(running, *state.tasks, return_exceptions=True)
+        await asyncio.gather(running, return_exceptions=True)

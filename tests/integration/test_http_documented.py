@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.fakes.http import HttpWorld, Person, body, listening, message, serving
+from tests.integration.ws_peer import on_uvloop
 from tests.needs import needs
 from veredus.core.errors import CATALOGUE, Code
 from veredus.core.limits import Limits
@@ -201,6 +202,7 @@ def login(person: Person) -> str:
 
 
 @needs("curl")
+@on_uvloop
 async def test_the_commands_of_the_page_do_what_it_says() -> None:
     page = (ROOT / "docs" / "http.md").read_text()
     pairs = re.findall(r"```sh\n(.*?)```\n```json\n(.*?)```", page, re.DOTALL)

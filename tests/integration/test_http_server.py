@@ -1,4 +1,4 @@
-"""The HTTP application below the real protocol, on a real socket: slow and vanishing callers, early refusals, slow readers."""
+"""The HTTP application on a worker's port: slow and vanishing callers, early refusals, slow readers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.fakes.http import HttpWorld, Person, body, listening, message
+from tests.integration.ws_peer import on_uvloop
 from veredus.core.limits import Limits
 from veredus.server.http.app import create_app
 
@@ -28,7 +29,7 @@ async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 async def until(happened: Callable[[], bool]) -> None:
     """Lets the loop run until something is so; the test's own time limit ends it."""
-    while not happened():  # noqa: ASYNC110  # what is looked at has no event: a sum of bytes, a counter
+    while not happened():  # what is looked at has no event: a sum of bytes, a counter
         await asyncio.sleep(0)
 
 
@@ -50,16 +51,18 @@ def held(world: HttpWorld, what: str = "bodies") -> int:
     return count
 
 
+@on_uvloop
 async def test_a_body_that_stops_coming_is_answered_408_and_hung_up_on() -> None:
     world = HttpWorld(Limits(partial_seconds=0.05))
     async with listening(world) as url, connection(url) as (reader, writer):
         writer.write(head(world, world.person(), world.person(), "Content-Length: 1000") + b"{")
         status, headers, _ = await answer(reader)
         assert (status, headers["connection"], await reader.read()) == (408, "close", b"")
-        assert held(world) == 0
+        await until(lambda: held(world) == 0)
 
 
 @pytest.mark.requirement("MSG-5")
+@on_uvloop
 async def test_a_body_announced_too_large_is_answered_before_it_comes() -> None:
     world = HttpWorld()
     async with listening(world) as url, connection(url) as (reader, writer):
@@ -68,19 +71,21 @@ async def test_a_body_announced_too_large_is_answered_before_it_comes() -> None:
         assert (status, headers["connection"], await reader.read()) == (413, "close", b"")
 
 
+@on_uvloop
 async def test_a_caller_that_vanishes_half_way_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     world = HttpWorld()
     alice, bob = world.person(), world.person()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         async with listening(world) as url:
             async with connection(url) as (_, writer):
                 writer.write(head(world, alice, bob, "Content-Length: 1000") + b"x" * 500)
                 await until(lambda: held(world) == 500)
             await until(lambda: held(world) == 0)
     assert not world.store.mailbox
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@on_uvloop
 async def test_a_caller_that_vanishes_before_the_answer_has_still_sent_his_message() -> None:
     world = HttpWorld()
     alice, bob = world.person(), world.person()
@@ -95,6 +100,7 @@ async def test_a_caller_that_vanishes_before_the_answer_has_still_sent_his_messa
         assert len(world.store.of(bob.mailbox())) == 1
 
 
+@on_uvloop
 async def test_requests_on_one_connection_are_answered_in_order_also_after_a_refusal_that_read_nothing() -> None:
     world = HttpWorld()
     alice, bob = world.person(), world.person()
@@ -119,6 +125,7 @@ async def full_mailbox(world: HttpWorld, url: str) -> bytes:
 
 
 @pytest.mark.parametrize("leaves", [False, True])
+@on_uvloop
 async def test_a_slow_reader_of_a_large_page_is_charged_until_he_has_read_it_or_left(leaves: bool) -> None:
     world = HttpWorld()
     async with listening(world) as url:
@@ -133,6 +140,7 @@ async def test_a_slow_reader_of_a_large_page_is_charged_until_he_has_read_it_or_
         await until(lambda: held(world, "answers") == 0)
 
 
+@on_uvloop
 async def test_a_reader_that_does_not_read_is_hung_up_on() -> None:
     world = HttpWorld()
     async with listening(world) as url:
@@ -144,6 +152,7 @@ async def test_a_reader_that_does_not_read_is_hung_up_on() -> None:
         assert held(world, "answers") == 0
 
 
+@on_uvloop
 async def test_more_pages_than_memory_is_set_aside_for_are_refused_as_busy() -> None:
     world = HttpWorld(Limits(http_answers_bytes=15_000_000))
     async with listening(world) as url:
@@ -164,6 +173,7 @@ async def test_more_pages_than_memory_is_set_aside_for_are_refused_as_busy() -> 
         b"PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
     ],
 )
+@on_uvloop
 async def test_what_is_not_http_is_answered_400_and_the_server_lives(request_head: bytes) -> None:
     world = HttpWorld()
     async with listening(world) as url:
@@ -174,6 +184,7 @@ async def test_what_is_not_http_is_answered_400_and_the_server_lives(request_hea
             assert (await client.get("/health/live")).status_code == 200
 
 
+@on_uvloop
 async def test_no_log_names_who_sends_to_whom(caplog: pytest.LogCaptureFixture) -> None:
     world = HttpWorld()
     alice, bob = world.person(), world.person()
