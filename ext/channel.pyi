@@ -10,7 +10,7 @@ class Channel(Intake):
 
     def begin(self, transport: asyncio.Transport, key: bytes, subprotocol: str | None) -> None:
         """Answer the upgrade, which was judged already, with 101 and take the transport over. `key` is Sec-WebSocket-Key."""
-    def feed(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Bytes that came before the transport was taken over."""
     def connection_lost(self, exc: Exception | None) -> None: ...
     def eof_received(self) -> bool: ...

@@ -72,8 +72,11 @@ cdef class Channel(Intake):
         transport.response = None
         transport._write_buffer = self.station.write_buffer
 
-    def feed(self, bytes data) -> None:
-        """Bytes that came before the transport was taken over."""
+    def data_received(self, bytes data) -> None:
+        """Bytes that came before the transport was taken over.
+
+        Under this name, because uvloop keeps the last protocol alive by its `data_received` until another protocol brings one.
+        """
         if data:
             self.consume(<const uint8_t*><const char*>data, len(data))
 

@@ -228,4 +228,4 @@ class HttpEdge(HttpToolsProtocol):
         if principal is not None and isinstance(channel, Link):
             channel.bind(self._desk.gate.open(principal, channel))
         transport.resume_reading()
-        channel.feed(kept)
+        channel.data_received(kept)

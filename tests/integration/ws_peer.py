@@ -176,6 +176,14 @@ class Peer:
     def drop(self) -> None:
         self.writer.transport.abort()
 
+    async def leave_after_rest(self) -> None:
+        """Close as one should while much is still on the way."""
+        self.send(frame(CLOSE, struct.pack("!H", 1000)))
+        while (await self.frame()).opcode != CLOSE:
+            pass
+        assert await self.rest() == b""
+        self.drop()
+
     async def leave(self) -> None:
         """Close as one should."""
         self.send(frame(CLOSE, struct.pack("!H", 1000)))
