@@ -1,4 +1,4 @@
-"""What we rely on in picows beyond its documentation. When one of these fails, read `ext/intake` and `ext/channel` again before anything else."""
+"""What we rely on in picows beyond its documentation. When one of these fails, read `ext/intake` and `ext/channel` again."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from typing import Any
 import picows
 import pytest
 from picows import WSAutoPingStrategy, WSCloseCode, WSListener, WSMsgType, WSUpgradeResponse, WSUpgradeResponseWithListener
-from picows.picows import WSProtocol
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from tests.integration.ws_peer import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame, on_uvloop
 
-HEAD = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+HEAD = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
 OFFERED, MOST = 1792, 1535
 
 
 class Quiet:
     """The least of a logger picows asks for."""
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+    def isEnabledFor(self, level: int) -> bool:
         return False
 
     def info(self, *args: object) -> None:
@@ -86,6 +89,12 @@ class Listener(WSListener):
             raise self.raises
 
 
+def parser(made: WSUpgradeResponseWithListener) -> Any:
+    """A server-side protocol, built as `ext/channel` builds it."""
+    when = WSAutoPingStrategy.PING_WHEN_IDLE
+    return WSProtocol(None, None, False, lambda request: made, Quiet(), True, None, False, 0, 0, when, False, 2048, None, 2048)
+
+
 class Fixture:
     """A server-side parser after its handshake, fed as `ext/intake` does."""
 
@@ -93,9 +102,7 @@ class Fixture:
         self.listener = Listener()
         self.transport = Transport()
         made = WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response([("Sec-WebSocket-Protocol", "x")]), self.listener)
-        self.protocol = WSProtocol(
-            None, None, False, lambda request: made, Quiet(), True, None, False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False, 2048, None, 2048,
-        )  # fmt: skip
+        self.protocol = parser(made)
         self.protocol.connection_made(self.transport)
         self.feed(HEAD)
         self.answer, self.transport.written = self.transport.written, b""
@@ -185,7 +192,7 @@ def test_reserved_bits_and_reserved_close_codes_pass(picows: Fixture) -> None:
 def test_a_malformed_frame_is_answered_before_the_good_one_ahead_of_it_is_delivered(picows: Fixture) -> None:
     """Which is why it never sees one."""
     answered: list[bytes] = []
-    picows.listener.got = _Watch(picows, answered)  # type: ignore[assignment]
+    picows.listener.got = _Watch(picows, answered)
     picows.feed(frame(BINARY, b"good") + frame(3))
     assert answered == [b"\x88\x03\xea"]
 
@@ -238,9 +245,7 @@ async def test_a_connection_header_that_is_a_list_is_refused() -> None:
     """Which is why only the key of a request ever reaches it."""
     transport = Transport()
     made = WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(), Listener())
-    protocol = WSProtocol(
-        None, None, False, lambda request: made, Quiet(), True, None, False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False, 2048, None, 2048,
-    )  # fmt: skip
+    protocol = parser(made)
     protocol.connection_made(transport)
     head = HEAD.replace(b"Connection: Upgrade", b"Connection: keep-alive, Upgrade")
     protocol.get_buffer(-1)[: len(head)] = head
@@ -266,5 +271,5 @@ def test_the_private_parts_we_use_are_in_its_header(promise: str) -> None:
 
 
 def test_close_codes_are_plain_numbers() -> None:
-    assert int(WSCloseCode.PROTOCOL_ERROR) == 1002
+    assert WSCloseCode.PROTOCOL_ERROR.value == 1002
     assert os.path.exists(Path(picows.__file__).parent / "py.typed")

@@ -13,10 +13,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.integration.ws_peer import BINARY, CLOSE, CONTINUATION, PING, PONG, Frame, Peer, frame, on_uvloop, serving, upgrade
+from tests.integration.ws_peer import BINARY, CLOSE, CONTINUATION, PING, PONG, Frame, Peer, Served, frame, on_uvloop, serving, upgrade
 from veredus.core.errors import Code
 
 TIMEOUT = 4408
+
+
+async def sent_and_read(served: Served, peer: Peer, data: bytes) -> None:
+    """Send, and wait until the server has read it."""
+    before = served.station.counters()["reads"]
+    peer.send(data)
+    await served.until(lambda: served.station.counters()["reads"] > before)
 
 
 @pytest.mark.requirement("WS-3", "WS-9")
@@ -42,9 +49,7 @@ async def test_any_frame_answers_a_ping(life: bytes) -> None:
         for _ in range(3):
             served.pass_time(55)
             assert (await peer.frame()).opcode == PING
-            reads = served.station.counters()["reads"]
-            peer.send(life)
-            await served.until(lambda before=reads: served.station.counters()["reads"] > before)
+            await sent_and_read(served, peer, life)
             if life == frame(BINARY, b"x"):
                 assert (await peer.frame()).payload == b"x"
             served.pass_time(20)
