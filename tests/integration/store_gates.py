@@ -97,7 +97,7 @@ async def until_stuck(dsn: str, count: int = 1) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         async with asyncio.timeout(20):
-            while await connection.fetchval(STUCK) != count:  # noqa: ASYNC110
+            while await connection.fetchval(STUCK) != count:
                 await asyncio.sleep(0.005)  # PostgreSQL tells nobody when a backend begins to wait
     finally:
         await connection.close()

@@ -103,7 +103,7 @@ async def test_past_its_deadline_a_commit_is_unknown_and_goes_on_in_the_server(d
         assert await query(database, RUNNING) == [backend], "the statement was cancelled"
         await other.transaction.rollback()
         async with asyncio.timeout(20):
-            while await query(database, RUNNING):  # noqa: ASYNC110
+            while await query(database, RUNNING):
                 await asyncio.sleep(0.01)
         assert await contents(world.store, mailboxes(recipient)[0]) == [sent.send.guid]
         [outcome] = await world.store.commit([sent])

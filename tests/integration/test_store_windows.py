@@ -43,7 +43,7 @@ async def change(dsn: str) -> None:
 
 async def until_changing(dsn: str) -> None:
     async with asyncio.timeout(20):
-        while not (await state(dsn))[1]:  # noqa: ASYNC110
+        while not (await state(dsn))[1]:
             await asyncio.sleep(0.005)
 
 
@@ -173,7 +173,7 @@ async def test_a_transaction_from_the_change_arbitrates_in_the_new_window_afterw
             await other.commit(first)
             await old.transaction.commit()
             async with asyncio.timeout(20):
-                while (await state(world.dsn))[0] == current:  # noqa: ASYNC110
+                while (await state(world.dsn))[0] == current:
                     await asyncio.sleep(0.005)
             repeat = asyncio.create_task(world.store.commit([again]))
             await until_stuck(world.dsn)
@@ -231,7 +231,7 @@ async def test_sends_of_many_workers_through_three_changes_are_each_stored_once(
         for _ in range(3):
             before = len(originals)
             async with asyncio.timeout(20):
-                while len(originals) < before + 60:  # noqa: ASYNC110
+                while len(originals) < before + 60:
                     await asyncio.sleep(0.005)
             await change(world.dsn)
         stop.set()

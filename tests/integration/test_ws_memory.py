@@ -41,7 +41,7 @@ async def raw(server: Child, count: int) -> list[socket.socket]:
 async def settled(server: Child, name: str, value: int) -> dict[str, int]:
     """Counters once one of them has come to a value."""
     async with asyncio.timeout(20):
-        while (counters := await server.counters())[name] != value:  # noqa: ASYNC110
+        while (counters := await server.counters())[name] != value:
             await asyncio.sleep(0.05)
     return counters
 

@@ -300,7 +300,7 @@ class Served(NamedTuple):
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for the server to come so far: nothing tells of the end of a connection but the count of those that are open."""
         async with asyncio.timeout(DEADLINE):
-            while not condition():  # noqa: ASYNC110
+            while not condition():
                 await asyncio.sleep(0.002)
 
 
