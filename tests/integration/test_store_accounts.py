@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import uuid4
 
 import pytest
@@ -44,7 +44,7 @@ async def test_an_account_is_made_once(world: PostgresWorld) -> None:
 async def test_every_change_of_devices_moves_the_version_and_refuses_sends_for_the_old(world: PostgresWorld) -> None:
     accounts = world.postgres.accounts
     account = await world.account(devices=2)
-    changes = [
+    changes: list[Callable[[], Awaitable[object]]] = [
         lambda: accounts.add_device(account.uuid, 5, SECRET, 6),
         lambda: accounts.replace_device(account.uuid, 1, 6, SECRET),
         lambda: accounts.revoke_device(account.uuid, 2),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 import asyncpg
@@ -74,8 +75,8 @@ async def test_a_gap_in_the_numbers_of_the_files_is_noticed(monkeypatch: pytest.
         def iterdir(self) -> list[object]:
             return [path for path in real.iterdir() if "0001" not in path.name]
 
-    real = migrations.resources.files(migrations.__name__)
-    monkeypatch.setattr(migrations.resources, "files", lambda _: Folder())
+    real = resources.files(migrations.__name__)
+    monkeypatch.setattr(resources, "files", lambda _: Folder())
     with pytest.raises(MigrationError, match="complete"):
         available()
 
