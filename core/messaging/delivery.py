@@ -33,14 +33,16 @@ CLAIM_SECONDS = 1.0  # presence is a hint: a device does not wait longer than th
 class Delivery:
     """The message path of one worker. `run` must be running while it is used."""
 
-    def __init__(self, store: MessageStore, directory: Directory, presence: Presence, epoch: bytes, context: Context) -> None:
+    def __init__(
+        self, store: MessageStore, directory: Directory, presence: Presence, routing: Routing, epoch: bytes, context: Context
+    ) -> None:
         self._presence = presence
         self._epoch = epoch
         self._context = context
         self._addressbook = Addressbook(directory, context.clock)
         self._seen = Seen(context.limits.seen_entries)
         self._closing = False
-        self.routing = Routing(context)
+        self.routing = routing
         self.remover = Remover(store, context)
         self._pager = Pager(store, context)
         self._journal = Journal(store, self._addressbook, self.routing, self._locate, self._seen, context)

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from veredus.core import faults
 from veredus.core.errors import Code, ResultUnknown, StoreUnavailable
 from veredus.core.messaging import admission
 from veredus.core.messaging.addressbook import Addressbook
@@ -102,9 +103,9 @@ class Journal:
                 await self._judge_again(stale)
         except StoreUnavailable as error:
             _refuse_open(jobs, Code.UNAVAILABLE, error.retry_after_ms)
-        except Exception:
+        except Exception as error:
             # Our bug. This batch is refused, the lane lives on: one fault must not stop everybody's messages.
-            _log.exception("a batch failed")
+            _log.error("a batch failed: %s", faults.describe(error))
             _refuse_open(jobs, Code.INTERNAL, self._context.limits.retry_after_ms)
         self._finish(jobs)
 

@@ -6,11 +6,11 @@ mailbox's paging.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from veredus.core.messaging.context import Context
-from veredus.core.model import Outcome, Row, Submission
+from veredus.core.model import Location, Outcome, Row, Submission
 from veredus.ext.envelope import Send
 
 
@@ -62,6 +62,18 @@ class Routing:
             return False
         del self._receivers[device]
         return True
+
+    def claimed(self, displaced: Mapping[int, Location | None]) -> None:
+        """Presence knows these devices again, perhaps after a gap in which nobody could find them: look into their mailboxes."""
+        self.ring(list(displaced))
+
+    def superseded(self, devices: Sequence[int]) -> None:
+        """These devices connected elsewhere since: their connections here give way."""
+        for device in devices:
+            receiver = self._receivers.pop(device, None)
+            if receiver is not None:
+                self._counters.replaced_sessions += 1
+                receiver.replace()
 
     def ring(self, devices: Sequence[int]) -> None:
         """Tell those of these devices that are here to look into their mailboxes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,15 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import UNSET, UnsetType
 
+from veredus.core import faults
 from veredus.core.errors import CATALOGUE, Code, VeredusError
 from veredus.core.identity.authentication import CHALLENGE
 from veredus.core.model import Reply
-from veredus.server.http.faults import log_fault
 
 if TYPE_CHECKING:
     from veredus.server.http.metrics import HttpMetrics
+
+LOG = logging.getLogger("veredus.http")
 
 # What the framework itself refuses, in the catalogue's words. Anything else it may raise is a fault of ours.
 OF_THE_FRAMEWORK = {
@@ -97,7 +100,7 @@ def on_framework(request: Request, error: HTTPException) -> Response[ErrorBody]:
 
 def on_fault(request: Request, error: Exception) -> Response[ErrorBody]:  # type: ignore[type-arg]
     """A bug of ours: counted, logged without its text, told without a word of what it was."""
-    log_fault(error)
+    LOG.error("fault: %s", faults.describe(error))
     return on_refusal(request, VeredusError(Code.INTERNAL))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 
@@ -9,10 +10,12 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from veredus.core import faults
 from veredus.core.errors import Code
-from veredus.server.http.faults import log_fault
 
 # Seconds. From a read out of memory to the deadline of a send; dense where the budget of a commit lies (1 to 10 ms).
+LOG = logging.getLogger("veredus.http")
+
 BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 30.0)
 METHODS = frozenset({"GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS"})  # a client may send any word: a label may not be any word
 
@@ -73,4 +76,4 @@ class Observed:
             await self.app(scope, receive, _Timed(scope, send, self._metrics))
         except Exception as error:  # after the answer had begun; returning now makes the server close the connection
             self._metrics.refused(Code.INTERNAL)
-            log_fault(error)
+            LOG.error("fault: %s", faults.describe(error))

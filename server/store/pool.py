@@ -115,9 +115,10 @@ class Connections:
         except asyncio.CancelledError:  # only a loop that is being torn down does this; asyncpg has queued a cancel request: drop it
             connection.terminate()
             raise
-        except (OSError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             if isinstance(error, ValueError):  # an argument that could not be encoded: nothing was sent
                 raise
+            # InternalClientError: the server's farewell was read before this statement began, and asyncpg takes it for an answer under way.
             connection.terminate()
             raise Lost(type(error).__name__) from None
         finally:

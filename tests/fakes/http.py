@@ -22,6 +22,7 @@ from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.limits import Limits
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.routing import Routing
 from veredus.core.model import Account, CredentialRow, Device, Principal
 from veredus.core.ports import Origin, Peer, Wire
 from veredus.ext.envelope import Send
@@ -91,7 +92,8 @@ class HttpWorld:
         self.rows: dict[tuple[bytes, int], CredentialRow] = {}
         self.secrets = DeviceSecrets(PEPPER)
         self.credentials = DeviceCredentials(self, self.secrets, self.limits, SystemClock())
-        self.delivery = Delivery(self.store, MemoryDirectory(self.store), MemoryPresence(), b"e" * 16, Context(limits=self.limits))
+        context = Context(limits=self.limits)
+        self.delivery = Delivery(self.store, MemoryDirectory(self.store), MemoryPresence(), Routing(context), b"e" * 16, context)
         self.sends = Switch(self.delivery)
         self.health = TestHealth()
         self.metrics = HttpMetrics(CollectorRegistry(), exposed=metrics_exposed)

@@ -22,6 +22,7 @@ from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.limits import Limits
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.routing import Routing
 from veredus.server.http.app import create_app
 from veredus.server.http.health import KEPT_SECONDS, Checks
 from veredus.server.http.metrics import HttpMetrics
@@ -55,7 +56,8 @@ async def site(dsn: str) -> AsyncIterator[Site]:
     epoch = await store.messages.epoch()
     secrets = DeviceSecrets(PEPPER)
     credentials = DeviceCredentials(store.directory, secrets, limits, clock)
-    delivery = Delivery(store.messages, store.directory, MemoryPresence(), epoch.bytes, Context(limits=limits))
+    context = Context(limits=limits)
+    delivery = Delivery(store.messages, store.directory, MemoryPresence(), Routing(context), epoch.bytes, context)
     health_clock = ManualClock()
     health = Checks({"store": store.messages.epoch}, health_clock)
     health.started()

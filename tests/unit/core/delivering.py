@@ -15,6 +15,7 @@ from veredus.core.errors import Code
 from veredus.core.limits import Limits
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.routing import Routing
 from veredus.core.messaging.session import Session
 from veredus.core.model import Account, Device, EnvelopeType, Principal, Reply
 from veredus.ext.envelope import Inbound, Send
@@ -50,7 +51,7 @@ class World:
         self.directory = MemoryDirectory(self.store)
         self.presence = MemoryPresence()
         self.context = Context(limits=limits or Limits())
-        self.delivery = Delivery(self.store, self.directory, self.presence, b"e" * 16, self.context)
+        self.delivery = Delivery(self.store, self.directory, self.presence, Routing(self.context), b"e" * 16, self.context)
         self._devices = 0
 
     def account(self, devices: int = 1) -> list[Principal]:

@@ -1,14 +1,13 @@
-"""Logs our own bugs: where they happened and of what kind, never the exception's text, which may hold what people wrote (P8)."""
+"""How our own bugs are written down: their kind and places, never the text of an exception, which may hold what people wrote (P8)."""
 
 from __future__ import annotations
 
-import logging
 import traceback
 
 CAUSES, FRAMES = 5, 8  # enough to find the line; chains of causes can be circular
 
 
-def log_fault(error: BaseException) -> None:
+def describe(error: BaseException) -> str:
     """One line for an exception nobody expected: its type, its causes' types and the innermost lines of code."""
     kinds: list[str] = []
     frames: list[traceback.FrameSummary] = []
@@ -18,4 +17,4 @@ def log_fault(error: BaseException) -> None:
         frames = traceback.extract_tb(cause.__traceback__)[-FRAMES:]
         cause = cause.__cause__ or cause.__context__
     where = " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    logging.getLogger("veredus.http").error("fault: %s at %s", " from ".join(kinds), where)
+    return f"{' from '.join(kinds)} at {where}"

@@ -1,0 +1,149 @@
+"""The one place where a worker's objects are built, started in order and stopped in the reverse order.
+
+Nothing here decides anything about messages: it only says what is connected to what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from veredus.core.clock import SystemClock
+from veredus.core.identity.authentication import Authenticator
+from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
+from veredus.core.messaging.context import Context
+from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.routing import Routing
+from veredus.server.cluster import redis
+from veredus.server.cluster.presence import RedisPresence
+from veredus.server.config import Config
+from veredus.server.http.app import create_app
+from veredus.server.http.health import Checks
+from veredus.server.http.metrics import HttpMetrics
+from veredus.server.http.services import HttpServices
+from veredus.server.metrics import WorkerMetrics
+from veredus.server.periodic import every
+from veredus.server.store.partitions import PartitionJob
+from veredus.server.store.postgres import Postgres, StoreConfig
+from veredus.server.store.window_job import WindowJob
+from veredus.server.timeline import RecentTimeline
+from veredus.server.ws.gate import BasicGate
+from veredus.server.ws.port import Port, PortConfig
+
+WINDOW_JOB_SECONDS = 60.0  # windows are a day: a minute late is nothing
+PARTITION_JOB_SECONDS = 3600.0  # partitions are a week
+
+log = structlog.get_logger("veredus.worker")
+
+
+class Worker:
+    """Everything one worker is made of. `start`, then `stop` once."""
+
+    def __init__(self, config: Config) -> None:
+        clock = SystemClock()
+        self.config = config
+        self.timeline = RecentTimeline() if config.development else None
+        self.context = Context(limits=config.limits, clock=clock, timeline=self.timeline)
+        self.secrets = DeviceSecrets(config.pepper())
+        self.store = Postgres(StoreConfig(dsn=config.database_url.reveal(), commits=config.limits.lanes + 1))
+        self.routing = Routing(self.context)
+        self.redis = redis.connect(config.redis_url)
+        self.presence = RedisPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", self.routing, clock)
+        self.credentials = DeviceCredentials(self.store.directory, self.secrets, config.limits, clock)
+        self.health = Checks({"postgres": self.store.messages.epoch, "redis": self.redis.ping}, clock)
+        self._registry = CollectorRegistry()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.delivery: Delivery
+        self.port: Port
+
+    async def start(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Come up: store first, the port last. Raises what makes a start impossible."""
+        config, context = self.config, self.context
+        epoch = await self.store.messages.epoch()
+        self.delivery = Delivery(self.store.messages, self.store.directory, self.presence, self.routing, epoch.bytes, context)
+        await self.presence.start()
+        self._spawn(self.delivery.run())
+        dsn = config.database_url.reveal()
+        self._spawn(every(WINDOW_JOB_SECONDS, "key windows", WindowJob(dsn, config.limits.key_window_hours).run))
+        self._spawn(every(PARTITION_JOB_SECONDS, "mailbox partitions", PartitionJob(dsn, config.limits.retention_days).run))
+        self.port = self._port()
+        await self.port.start(sockets)
+        assert self.port.station is not None
+        self._registry.register(WorkerMetrics(context.counters, self.delivery, self.port.station, self.presence.counters))
+        self.health.started()
+
+    def _port(self) -> Port:
+        config = self.config
+        services = HttpServices(
+            authenticator=Authenticator(self.credentials),
+            sends=self.delivery,
+            mailboxes=self.store.messages,
+            health=self.health,
+            metrics=HttpMetrics(self._registry, exposed=config.development),
+            limits=config.limits,
+        )
+        settings = PortConfig(
+            host=config.listen.address,
+            port=config.listen.port,
+            certificate=config.tls.certificate if config.tls else None,
+            key=config.tls.key if config.tls else None,
+            origins=config.origins,
+            echo=config.development,
+        )
+        gate = BasicGate(self.credentials, self.delivery.open)
+        return Port(settings, config.limits, create_app(services), gate, self.context.clock)
+
+    @property
+    def url(self) -> str:
+        """Where it serves HTTP."""
+        host, port = self.port.addresses[0]
+        return f"{'https' if self.config.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def stop(self) -> None:
+        """Go in order: no new work, finish what was taken, close sockets with notice, then stores."""
+        self.health.leaving()
+        await self._within("taken sends", self.delivery.close())
+        await self._within("connections", self.port.stop())
+        await self._within("presence", self.presence.close())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._within("redis", self.redis.aclose())
+        await self._within("store", self.store.close())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    async def _within(self, part: str, step: Awaitable[None]) -> None:
+        """Each step has its share of the time; one that takes longer is left behind, since the rest must still go in order."""
+        try:
+            async with asyncio.timeout(self.config.shutdown_seconds / 4):
+                await step
+        except TimeoutError:
+            log.warning("shutdown step took too long", part=part)
+        except Exception as error:
+            log.error("shutdown step failed", part=part, fault=type(error).__name__)
+
+
+async def serve(
+    config: Config,
+    *,
+    ready: Callable[[Worker], None] | None = None,
+    stopping: asyncio.Event | None = None,
+    sockets: Sequence[socket.socket] | None = None,
+) -> None:
+    """Run one worker until `stopping` is set (or for ever). `ready` is called once it serves."""
+    worker = Worker(config)
+    try:
+        await worker.start(sockets)
+        if ready is not None:
+            ready(worker)
+        await (stopping or asyncio.Event()).wait()
+    finally:
+        await worker.stop()
