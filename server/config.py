@@ -21,7 +21,7 @@ import msgspec
 
 from veredus.core.limits import Limits
 from veredus.server import settings
-from veredus.server.process.failure import StartFailed
+from veredus.server.failure import StartFailed
 from veredus.server.secret import Secret
 
 SECRET_BYTES = 32  # 256 bits, as many as the hash it keys

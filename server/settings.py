@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from veredus.server.process.failure import StartFailed
+from veredus.server.failure import StartFailed
 from veredus.server.secret import Secret
 
 PREFIX = "VEREDUS_"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from veredus.server.process.failure import StartFailed
+from veredus.server.failure import StartFailed
 
 POSTGRES_WANTED = (15,)  # Debian 12's, the oldest our SQL is tested on
 REDIS_WANTED = (6, 2)  # XAUTOCLAIM, GETEX; what the wheel brings

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from veredus.server.failure import StartFailed
 from veredus.server.process import binaries, folder
-from veredus.server.process.failure import StartFailed
 
 START_TIMEOUT = 360.0  # seconds: redo after a crash (300) and a folder still being left (40)
 STOP_TIMEOUT = 40.0  # seconds: the slowest stop of both servers is 30

@@ -18,8 +18,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from veredus.server.failure import StartFailed
 from veredus.server.process.binaries import Found
-from veredus.server.process.failure import StartFailed
 
 SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 with its final NUL (unix(7))
 LONGEST_SOCKET = ".s.PGSQL.5432"

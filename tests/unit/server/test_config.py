@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from veredus.server.config import Config, load
-from veredus.server.process.failure import StartFailed
+from veredus.server.failure import StartFailed
 from veredus.server.secret import Secret
 
 BASE = "database_url: postgresql://me:hunter2@host/db\nredis_url: redis://:hunter2@host\nsecret_file: secret\n"

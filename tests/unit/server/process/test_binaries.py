@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from veredus.server.failure import StartFailed
 from veredus.server.process import binaries
-from veredus.server.process.failure import StartFailed
 
 
 @pytest.fixture
