@@ -65,7 +65,7 @@ cdef class Link(Channel):
     cpdef hello(self, bytes epoch, uint64_t server_timestamp):
         """The first frame: who the peer is here and which limits hold."""
         cdef object limits = self._limits
-        if self.is_open():
+        if self.is_open() and limits is not None:   # once
             self.outbox().frame(HELLO).put_hello(
                 epoch, self.identity.account, self.identity.device, server_timestamp, limits.content_bytes, limits.message_bytes,
                 limits.devices_per_send, limits.window, <uint32_t>(limits.client_ping_seconds * 1000),

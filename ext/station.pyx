@@ -124,8 +124,12 @@ cdef class Station:
         cdef Member member
         self.now = self._clock.monotonic()
         for member in list(self._members):
-            if member._place >= 0:
-                member.check(self.now)
+            try:
+                if member._place >= 0:
+                    member.check(self.now)
+            except Exception as fault:
+                self.report(fault)
+                member.drop()
 
     def close_all(self, int code, unsigned int reconnect_within_ms=0) -> None:
         """Give notice on every connection, each with another delay, and close it by the catalogue."""
@@ -161,7 +165,11 @@ cdef class Station:
         self._dirty = []
         self._flush_scheduled = False
         for member in dirty:
-            member.flush()
+            try:
+                member.flush()
+            except Exception as fault:   # nobody else's answers may wait for ever because of it
+                self.report(fault)
+                member.drop()
 
     cdef void touch(self, Member member) except *:
         self._dirty.append(member)

@@ -38,6 +38,16 @@ class Desk(msgspec.Struct, frozen=True):
     station: Station
 
 
+class _Discreet(logging.LoggerAdapter[logging.Logger]):
+    """uvicorn's logger, without what it would quote: the text of an exception may hold content."""
+
+    level = logging.WARNING  # uvicorn asks for it
+
+    def process(self, msg: Any, kwargs: Any) -> Any:
+        fault = kwargs.pop("exc_info", None)
+        return (f"INTERNAL: {type(fault).__name__} in the HTTP application" if fault else msg), kwargs
+
+
 class HttpEdge(HttpToolsProtocol):
     """One connection that speaks HTTP so far.
 
@@ -48,9 +58,10 @@ class HttpEdge(HttpToolsProtocol):
     def __init__(self, desk: Desk, config: Config, state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, state, app_state)
         self.access_log = False  # it would tell who asks for whom
+        self.logger = _Discreet(LOG, {})  # type: ignore[assignment]
         self._desk = desk
         self._deadline: asyncio.TimerHandle | None = None
-        self._head_bytes = 0  # of a head that several reads brought; the read it began in is not counted
+        self._head_bytes = 0  # of a head not whole yet; without what came of it in one read with the request before
         self._in_head = True
         self._to_websocket = False  # the request now parsed goes to the gate, not to the application
         self._deaf = False  # an answer is under way after which the connection closes
@@ -78,7 +89,8 @@ class HttpEdge(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._in_head and self._deadline is None:
             self._arm(self._desk.limits.upgrade_seconds)
-        self._head_bytes += len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
         rest = b""
         try:
             self.parser.feed_data(data)
@@ -104,11 +116,6 @@ class HttpEdge(HttpToolsProtocol):
             super().shutdown()
 
     # The parser's callbacks
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head = True
-        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -224,8 +231,16 @@ class HttpEdge(HttpToolsProtocol):
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment]  # it points back here
         self._deaf = True
-        channel.begin(transport, handshake.key, handshake.subprotocol)
+        try:
+            channel.begin(transport, handshake.key, handshake.subprotocol)
+        except OSError:  # it went while we decided
+            transport.abort()
+            return
         if principal is not None and isinstance(channel, Link):
-            channel.bind(self._desk.gate.open(principal, channel))
+            try:
+                channel.bind(self._desk.gate.open(principal, channel))
+            except Exception as fault:
+                LOG.error("INTERNAL: %s behind the gate", type(fault).__name__)
+                channel.close(Code.INTERNAL)
         transport.resume_reading()
         channel.data_received(kept)

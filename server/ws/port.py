@@ -64,11 +64,14 @@ class Port:
         return [listening.getsockname()[:2] for server in self._servers for listening in server.sockets]
 
     async def start(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Run the application's start-up and listen, on `sockets` if given (bound by a supervisor). Raises OSError, ssl.SSLError."""
+        """Run the application's start-up and listen, on `sockets` if given (bound by a supervisor).
+
+        Raises OSError, ssl.SSLError (files that do not serve), ValueError (half a TLS configuration), RuntimeError (the application).
+        """
         loop = asyncio.get_running_loop()
-        context = None
-        if self._config.certificate is not None and self._config.key is not None:
-            context = tls_context(self._config.certificate, self._config.key)
+        context = tls_context(self._config.certificate, self._config.key) if self._config.certificate and self._config.key else None
+        if context is None and (self._config.certificate or self._config.key):
+            raise ValueError("TLS needs both a certificate and its key")
         listening = list(sockets) if sockets is not None else listen(self._config.host, self._config.port)
         self.station = Station(loop, self._limits, self._clock, closings(), endings())
         origins = frozenset(origin.lower().encode() for origin in self._config.origins)

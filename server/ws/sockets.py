@@ -6,8 +6,9 @@ import socket
 import ssl
 from pathlib import Path
 
-# Sets the receive window of each connection (the kernel doubles it): what one connection may make the kernel hold while it is not read.
-RECEIVE_BUFFER_BYTES = 32 * 1024
+# The receive window of a connection (the kernel doubles it). Fixed, because the kernel would let one that we do not read hold megabytes;
+# large enough for a message at the limit of 256 KiB in two or three round trips.
+RECEIVE_BUFFER_BYTES = 128 * 1024
 # Connections that wait to be accepted: a reconnect wave after a restart.
 BACKLOG = 2048
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -228,6 +229,36 @@ async def test_a_gate_that_hangs_or_breaks_is_answered_for() -> None:
         answer = await asked(served.address, upgrade(PATH))
         assert (answer.status, answer.error) == (500, "INTERNAL")
         assert b"secret" not in answer.body
+
+
+@on_uvloop
+async def test_a_core_that_cannot_open_a_session_closes_with_1011() -> None:
+    class Broken(OpenGate):
+        def open(self, principal: Principal, wire: object) -> None:
+            raise RuntimeError("secret")
+
+    async with serving(gate=Broken()) as served:
+        peer = await Peer.open(served.address, PATH, first=frame(BINARY, b"\x1a\x02\x18\x01"))
+        assert await peer.closed_with() == 1011
+
+
+@on_uvloop
+async def test_a_fault_of_the_application_is_logged_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: dict[str, object], receive: object, send: object) -> None:
+        raise ValueError("top secret")
+
+    async with serving(app=app) as served:
+        answer = await asked(served.address, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answer.status == 500
+        assert "ValueError in the HTTP application" in caplog.text
+        assert "secret" not in caplog.text
+
+
+@on_uvloop
+async def test_half_a_tls_configuration_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="certificate"):
+        async with serving(certificate=tmp_path / "c.pem"):
+            pass
 
 
 @on_uvloop
