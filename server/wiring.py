@@ -20,8 +20,8 @@ from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
 from veredus.core.messaging.routing import Routing
-from veredus.server.cluster import redis
 from veredus.server.cluster.presence import RedisPresence
+from veredus.server.cluster.redis import connect
 from veredus.server.config import Config
 from veredus.server.http.app import create_app
 from veredus.server.http.health import Checks
@@ -53,7 +53,7 @@ class Worker:
         self.secrets = DeviceSecrets(config.pepper())
         self.store = Postgres(StoreConfig(dsn=config.database_url.reveal(), commits=config.limits.lanes + 1))
         self.routing = Routing(self.context)
-        self.redis = redis.connect(config.redis_url)
+        self.redis = connect(config.redis_url)
         self.presence = RedisPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", self.routing, clock)
         self.credentials = DeviceCredentials(self.store.directory, self.secrets, config.limits, clock)
         self.health = Checks({"postgres": self.store.messages.epoch, "redis": self.redis.ping}, clock)

@@ -13,10 +13,10 @@ import pytest
 import redis.asyncio
 
 from tests.stores import temporary_folder
+from veredus.server.failure import StartFailed
 from veredus.server.process import folder
 from veredus.server.process.binaries import Found
 from veredus.server.process.embedded import Embedded
-from veredus.server.failure import StartFailed
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root does")
 

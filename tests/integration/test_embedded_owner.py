@@ -17,8 +17,8 @@ import redis.asyncio
 
 from tests.embedded_owner import Owner, interpreter_for, wait_gone
 from tests.stores import temporary_folder
-from veredus.server.process.embedded import Embedded
 from veredus.server.failure import StartFailed
+from veredus.server.process.embedded import Embedded
 
 
 @pytest.fixture

@@ -64,9 +64,7 @@ async def worker(redis_url: str) -> AsyncIterator[Make]:
     """Starts workers on this test's Redis; ends them with it."""
     async with AsyncExitStack() as stack:
 
-        async def make(
-            name: str, timing: Timing = LONG, url: str = redis_url, clock: Clock = CLOCK
-        ) -> tuple[RedisPresence, Told]:
+        async def make(name: str, timing: Timing = LONG, url: str = redis_url, clock: Clock = CLOCK) -> tuple[RedisPresence, Told]:
             client = connect(Secret(url), seconds=5.0)
             stack.push_async_callback(client.aclose)
             told = Told()
