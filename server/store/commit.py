@@ -112,7 +112,7 @@ class Committer:
     def _statement(self, batch: Sequence[Submission], state: WindowState) -> tuple[str, list[object]]:
         args = columns(batch, state)
         if state.changing:
-            return statements.CHANGING, [*args, state.next, client_ids(batch, state, state.next)]
+            return statements.CHANGING, [*args, state.next, other_client_ids(batch, state, state.next)]
         if self._careful:
             self._careful -= 1
             return statements.CAREFUL, args
@@ -143,22 +143,34 @@ def client_ids(batch: Sequence[Submission], state: WindowState, window: int) -> 
     return [UUID(state.client_id(each, window)) for each in batch]
 
 
+def other_client_ids(batch: Sequence[Submission], state: WindowState, window: int) -> list[UUID]:
+    """As `client_ids`, or nothing where they are the same in every window."""
+    return client_ids(batch, state, window) if any([each.sealed for each in batch]) else []
+
+
 def columns(batch: Sequence[Submission], state: WindowState) -> list[object]:
-    """The parameters $1 to $17 of `statements`. Raises `BadData`."""
+    """The parameters of `statements` that every batch has. Raises `BadData`."""
     try:
         sends = [each.send for each in batch]
         versions = list(dict.fromkeys([(each.account_id, each.devices_version) for each in batch]))
-        current = client_ids(batch, state, state.current)
-        previous = client_ids(batch, state, state.previous) if any([each.sealed for each in batch]) else current
+        one_each = all([len(each.targets) == 1 for each in batch])
         return [
-            state.version, state.current, state.previous, [account for account, _ in versions], [version for _, version in versions],
-            [SEALED_SENDER if each.sealed else each.sender for each in batch], current, previous, [UUID(send.guid) for send in sends],
-            [send.digest for send in sends], [each.needs_sync for each in batch], [each.account_id for each in batch],
-            [None if each.sealed else each.sender for each in batch],
-            [envelope for send in sends for envelope in send.envelopes], [device for each in batch for device in each.targets],
-            [each.send.urgent for each in batch for _ in each.targets],
-            [number for number, each in enumerate(batch, 1) for _ in each.targets],
-        ]  # fmt: skip
+            state.version,
+            state.current,
+            state.previous,
+            [account for account, _ in versions],
+            [version for _, version in versions],
+            [SEALED_SENDER if each.sealed else each.sender for each in batch],
+            client_ids(batch, state, state.current),
+            other_client_ids(batch, state, state.previous),
+            [UUID(send.guid) for send in sends],
+            [send.digest for send in sends],
+            [each.needs_sync * statements.NEEDS_SYNC + each.send.urgent * statements.URGENT for each in batch],
+            [each.account_id for each in batch],
+            [envelope for send in sends for envelope in send.envelopes],
+            [device for each in batch for device in each.targets],
+            [] if one_each else [number for number, each in enumerate(batch, 1) for _ in each.targets],
+        ]
     except (ValueError, TypeError, OverflowError) as error:
         raise BadData(type(error).__name__) from None
 

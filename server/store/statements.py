@@ -22,10 +22,14 @@ from __future__ import annotations
 
 # $1 version of send_state, $2 window to write, $3 previous window
 # by account:  $4 account, $5 devices_version
-# by send:     $6 key sender, $7 client id in $2, $8 client id in $3, $9 guid, $10 digest, $11 needs_sync, $12 account,
-#              $13 sender on mailbox rows (null: sealed)
-# by row:      $14 envelope, $15 device, $16 urgent, $17 number of its send from 1
-# changing:    $18 window to write as well, $19 client id in $18
+# by send:     $6 key sender (0: sealed), $7 client id in $2, $8 client id in $3 (empty: as $7), $9 guid, $10 digest,
+#              $11 flags (NEEDS_SYNC, URGENT), $12 account
+# by row:      $13 envelope, $14 device, $15 number of its send from 1 (empty: one row a send)
+# changing:    $16 window to write as well, $17 client id in $16 (empty: as $7)
+# Every column costs 0.2 µs a row to encode, hence the empty ones and the flags.
+NEEDS_SYNC = 1
+URGENT = 2
+
 _BATCH = """
 WITH w AS MATERIALIZED (
     SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS ms, pg_current_xact_id() AS xact FROM send_state WHERE version = $1
@@ -35,16 +39,16 @@ WITH w AS MATERIALIZED (
 ), left_out AS MATERIALIZED (
     SELECT coalesce(array_agg(i), '{}') AS ords FROM generate_series(1, cardinality($6::bigint[])) i
     WHERE ($12::bigint[])[i] = ANY ((SELECT ids FROM stale)::bigint[])
-       OR EXISTS (SELECT FROM send_key p
-                  WHERE p.key_window = $3::int AND p.sender = ($6::bigint[])[i] AND p.client_id = ($8::uuid[])[i] OFFSET 0)
+       OR EXISTS (SELECT FROM send_key p WHERE p.key_window = $3::int AND p.sender = ($6::bigint[])[i]
+                  AND p.client_id = coalesce(($8::uuid[])[i], ($7::uuid[])[i]) OFFSET 0)
 )"""
 
 _KEYS = """, {name} AS (
     INSERT INTO send_key (sender, server_time, client_id, guid, key_window, needs_sync, digest)
-    SELECT ($6::bigint[])[i], (SELECT ms FROM w), ({client}::uuid[])[i], ($9::uuid[])[i], {window}::int, ($11::bool[])[i], d.digest
+    SELECT ($6::bigint[])[i], (SELECT ms FROM w), {client}, ($9::uuid[])[i], {window}::int, ($11::int[])[i] & 1 <> 0, d.digest
     FROM unnest($10::bytea[]) WITH ORDINALITY d(digest, i)
     WHERE (SELECT ms FROM w) IS NOT NULL AND i <> ALL ((SELECT ords FROM {out})::int[])
-    ORDER BY ($6::bigint[])[i], ({client}::uuid[])[i]{conflict}
+    ORDER BY ($6::bigint[])[i], {client}{conflict}
 )"""
 
 _LOST = """, {name} AS MATERIALIZED (
@@ -54,37 +58,36 @@ _LOST = """, {name} AS MATERIALIZED (
 
 _ROWS = """, m AS (
     INSERT INTO mailbox (device, id, server_time, sender, guid, client_id, key_window, urgent, envelope)
-    SELECT ($15::bigint[])[r.ord], nextval('mailbox_id'), (SELECT ms FROM w), ($13::bigint[])[r.send], ($9::uuid[])[r.send],
-           CASE WHEN ($13::bigint[])[r.send] IS NOT NULL THEN ({client}::uuid[])[r.send] END,
-           CASE WHEN ($13::bigint[])[r.send] IS NOT NULL THEN {window}::int END, ($16::bool[])[r.ord], r.envelope
-    FROM (SELECT e.envelope, e.ord, ($17::int[])[e.ord] AS send FROM unnest($14::bytea[]) WITH ORDINALITY e(envelope, ord)) r
-    WHERE (SELECT xact FROM w) IS NOT NULL AND r.send <> ALL ((SELECT ords FROM {out})::int[])
+    SELECT ($14::bigint[])[r.ord], nextval('mailbox_id'), (SELECT ms FROM w), nullif(($6::bigint[])[i], 0), ($9::uuid[])[i],
+           CASE WHEN ($6::bigint[])[i] <> 0 THEN {client} END, CASE WHEN ($6::bigint[])[i] <> 0 THEN {window}::int END,
+           ($11::int[])[i] & 2 <> 0, r.envelope
+    FROM (SELECT e.envelope, e.ord, coalesce(($15::int[])[e.ord], e.ord) AS i FROM unnest($13::bytea[]) WITH ORDINALITY e(envelope, ord)) r
+    WHERE (SELECT xact FROM w) IS NOT NULL AND i <> ALL ((SELECT ords FROM {out})::int[])
     RETURNING id
 )
 SELECT (SELECT ms FROM w) AS ms, (SELECT ords FROM {out}) AS lost, array_agg(id) AS ids FROM m"""
 
+_HERE = {"client": "($7::uuid[])[i]", "window": "$2"}
+_NEXT = {"client": "coalesce(($17::uuid[])[i], ($7::uuid[])[i])", "window": "$16"}
+
 _CONFLICT = "\n    ON CONFLICT DO NOTHING RETURNING guid"
 
-PLAIN = (
-    _BATCH
-    + _KEYS.format(name="k", client="$7", window="$2", out="left_out", conflict="")
-    + _ROWS.format(client="$7", window="$2", out="left_out")
-)
+PLAIN = _BATCH + _KEYS.format(name="k", out="left_out", conflict="", **_HERE) + _ROWS.format(out="left_out", **_HERE)
 
 CAREFUL = (
     _BATCH
-    + _KEYS.format(name="k", client="$7", window="$2", out="left_out", conflict=_CONFLICT)
+    + _KEYS.format(name="k", out="left_out", conflict=_CONFLICT, **_HERE)
     + _LOST.format(name="lost", keys="k")
-    + _ROWS.format(client="$7", window="$2", out="lost")
+    + _ROWS.format(out="lost", **_HERE)
 )
 
 CHANGING = (
     _BATCH
-    + _KEYS.format(name="k", client="$7", window="$2", out="left_out", conflict=_CONFLICT)
+    + _KEYS.format(name="k", out="left_out", conflict=_CONFLICT, **_HERE)
     + _LOST.format(name="known", keys="k")
-    + _KEYS.format(name="n", client="$19", window="$18", out="known", conflict=_CONFLICT)
+    + _KEYS.format(name="n", out="known", conflict=_CONFLICT, **_NEXT)
     + _LOST.format(name="lost", keys="n")
-    + _ROWS.format(client="$19", window="$18", out="lost")
+    + _ROWS.format(out="lost", **_NEXT)
 )
 
 # $1 version of send_state; windows newest first, null where there is none: $2, $4, $6, with the client ids there in $3, $5, $7;

@@ -87,7 +87,7 @@ class WindowJob:
         return await self._state(connection)
 
     async def _forget(self, connection: asyncpg.Connection, state: State) -> None:
-        """Drop the windows before the previous one, each with its HMAC key. Nobody looks at them once those from before have ended."""
+        """Drop the windows before the previous one, each with its seal. Nobody looks at them once those from before have ended."""
         oldest = state.current - 1
         old = [row["number"] for row in await connection.fetch("SELECT number FROM send_window WHERE number < $1 ORDER BY 1", oldest)]
         if not old:

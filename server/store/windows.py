@@ -1,4 +1,4 @@
-"""The windows of idempotency keys as a commit sees them: which are written and looked at, and the keys of sealed sends.
+"""The windows of idempotency keys as a commit sees them: which are written and looked at, and the seals of sealed sends.
 
 Theory of operation. A key is remembered for one to two windows of 24 hours. Windows are partitions of `send_key`; dropping one forgets its
 keys at no cost per row. One row of `send_state` says what every commit must do:
@@ -18,7 +18,7 @@ newest window that has the key.
 
 from __future__ import annotations
 
-import hmac
+from hashlib import blake2b
 
 import msgspec
 
@@ -35,12 +35,12 @@ SEALED_SENDER = 0  # device ids begin at 1
 
 
 class WindowState(msgspec.Struct, frozen=True):
-    """One version of `send_state`, with the HMAC keys of the windows around it."""
+    """One version of `send_state`, with the seals of the windows around it: keyed hashes to be copied (docs/decisions/0011)."""
 
     version: int
     current: int
     changing: bool
-    seals: dict[int, bytes]
+    seals: dict[int, blake2b]
 
     @property
     def previous(self) -> int:
@@ -62,7 +62,9 @@ class WindowState(msgspec.Struct, frozen=True):
         seal = self.seals.get(window)
         if seal is None:  # nothing can be stored in a window that is not there
             return bytes(16)
-        return hmac.digest(seal, submission.sender.to_bytes(8, "big") + submission.send.client_id, "sha256")[:16]
+        mac = seal.copy()
+        mac.update(submission.sender.to_bytes(8, "big") + submission.send.client_id)
+        return mac.digest()
 
 
 class Windows:
@@ -82,6 +84,6 @@ class Windows:
         if not rows:
             raise StoreUnavailable("the schema is not there; run veredus migrate")
         first = rows[0]
-        seals = {row["number"]: row["seal"] for row in rows if row["number"] is not None}
+        seals = {row["number"]: blake2b(key=row["seal"], digest_size=16) for row in rows if row["number"] is not None}
         self._state = WindowState(first["version"], first["current"], first["changing"], seals)
         return self._state

@@ -50,7 +50,7 @@ CREATE TABLE send_key (
     sender bigint NOT NULL,               -- device id; 0 when sealed
     server_time bigint NOT NULL,          -- with guid and needs_sync: the first answer
     delivered_at bigint,                  -- ms since 1970; set by the first device's acknowledgement
-    client_id uuid NOT NULL,              -- sealed: HMAC of (sender, client id) under the window's key, which dies with the window
+    client_id uuid NOT NULL,              -- sealed: keyed hash of (sender, client id); its key dies with the window
     guid uuid NOT NULL,
     key_window integer NOT NULL,
     needs_sync boolean NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE send_key (
 
 CREATE TABLE send_window (
     number integer PRIMARY KEY,
-    seal bytea NOT NULL CHECK (octet_length(seal) = 32),   -- the HMAC key of sealed sends
+    seal bytea NOT NULL CHECK (octet_length(seal) = 32),   -- the key under which sealed sends' keys are hashed
     opened_at timestamptz                                  -- when it became current
 );
 
