@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from veredus.server.failure import StartFailed
 from veredus.server.process import worker
 from veredus.server.process.contract import ProcessLimits, SupervisorSpec, WorkerContext
-from veredus.server.process.failure import StartFailed
 from veredus.server.process.sockets import BACKLOG, Address
 from veredus.server.process.supervisor import Supervisor
 

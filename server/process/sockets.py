@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
-from veredus.server.process.failure import StartFailed
+from veredus.server.failure import StartFailed
 
 BACKLOG = 4096  # Linux' default of net.core.somaxconn, which caps it; must hold what arrives while a worker is replaced
 # A read buffer of picows grows with what one recv may return and never shrinks: 1.8 MB a connection by default, 39 kB with this (measured).

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from veredus.server.failure import StartFailed
 from veredus.server.process.contract import BOOT_FAILED, CRASHED, DONE, WorkerContext
-from veredus.server.process.failure import StartFailed
 
 Body = Callable[[WorkerContext, asyncio.Event], Awaitable[None]]
 

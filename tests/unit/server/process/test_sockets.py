@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from veredus.server.failure import StartFailed
 from veredus.server.process import sockets
-from veredus.server.process.failure import StartFailed
 from veredus.server.process.sockets import Address, Listeners, given_listeners, open_listeners
 
 
