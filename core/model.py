@@ -142,3 +142,24 @@ class Location(msgspec.Struct, frozen=True, gc=False):
     worker: str
     incarnation: str
     token: int
+
+
+class ItemKind(IntEnum):
+    """What one worker tells another about a device."""
+
+    ROW = 0  # a committed mailbox row, whole
+    DOORBELL = 1  # there may be rows that nobody pushes: look into the mailbox
+    REPLACED = 2  # the device connected elsewhere since: its connection gives way
+    EPHEMERAL = 3  # for whoever is there now: stored nowhere
+
+
+class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One line of a bus frame. `hops` counts how often it was passed on."""
+
+    kind: ItemKind
+    device: int
+    id: int = 0
+    guid: bytes = b""
+    server_timestamp: int = 0
+    envelope: bytes = b""
+    hops: int = 0

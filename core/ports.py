@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from veredus.core.errors import Code
-from veredus.core.model import Account, CredentialRow, Location, Outcome, Page, Principal, Reply, Submission
+from veredus.core.model import Account, CredentialRow, Item, Location, Outcome, Page, Principal, Reply, Submission
 
 if TYPE_CHECKING:
     from veredus.ext.envelope import Inbound
@@ -86,6 +86,46 @@ class Presence(Protocol):
 
     async def locate(self, devices: Sequence[int]) -> Mapping[int, Location]:
         """Where these devices are; whoever is not in the answer is absent. One read for all of them."""
+        ...
+
+
+class Bus(Protocol):
+    """Carries items between workers: transport of hints, at most once. What it loses is found by those who wait (section 5e)."""
+
+    async def publish(self, items: Mapping[str, Sequence[Item]]) -> set[str]:
+        """Give each worker (by name) its items, in order, and return the workers that nobody is listening as now.
+
+        When it returns, whatever is published later by anybody comes later. Bounded in time; never raises for the transport's sake: what
+        could not be handed over leaves a gap in the stream, which its receiver notices.
+        """
+        ...
+
+
+class BusEvents(Protocol):
+    """What the bus tells. Must not raise, must not block."""
+
+    def received(self, items: Sequence[Item]) -> None:
+        """Items for devices that were here when they were sent."""
+        ...
+
+    def interrupted(self) -> None:
+        """Something may have been lost, or a worker died on its way here: look into the mailboxes of all devices that are here."""
+        ...
+
+
+class Wakeups(Protocol):
+    """Devices that are nowhere and have something stored: their push, due in the store until carried out (MSG-23)."""
+
+    async def due(self, devices: Mapping[int, int]) -> None:
+        """For these devices (id → mailbox row id) a push is due. Raises `StoreUnavailable`."""
+        ...
+
+    async def occupied(self, devices: Sequence[int]) -> set[int]:
+        """Those of these devices whose mailboxes hold anything. One statement for up to 500. Raises `StoreUnavailable`."""
+        ...
+
+    async def overdue(self, seconds: float) -> list[tuple[int, int]]:
+        """(device, newest row) of mailboxes with rows that have waited for at least so long, of the last minutes. For the sweep's owner."""
         ...
 
 
