@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 from veredus.server.failure import StartFailed
 
 BACKLOG = 4096  # Linux' default of net.core.somaxconn, which caps it; must hold what arrives while a worker is replaced
-# A read buffer of picows grows with what one recv may return and never shrinks: 1.8 MB a connection by default, 39 kB with this (measured).
-RECEIVE_BUFFER = 32_768
+# The receive window of a connection (the kernel doubles it), as in server/ws/sockets.py. Fixed: the kernel would let one that we do not
+# read hold megabytes.
+RECEIVE_BUFFER = 128 * 1024
 FIRST_GIVEN = 3  # SD_LISTEN_FDS_START
 RETRY_SECONDS = 0.05
 

@@ -50,6 +50,7 @@ async def _live(context: WorkerContext, body: Body) -> bool:
     def orphaned() -> None:
         loop.remove_reader(context.lifeline)
         _log.warning("worker %d: the supervisor is gone; draining for at most %g s", context.index, context.limits.orphan_seconds)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, context.limits.orphan_seconds)
         stop.set()
 
