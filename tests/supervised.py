@@ -37,7 +37,14 @@ class Supervised:
     def __init__(self, folder: Path, workers: int = 2, *, drain: str = "", environ: dict[str, str] | None = None, **limits: float) -> None:
         self.faults = folder / "faults"
         self.faults.mkdir(exist_ok=True)
-        options: dict[str, Any] = {"workers": workers, "ports": [0], "limits": QUICK | limits, "faults": str(self.faults), "drain": drain}
+        options: dict[str, Any] = {
+            "workers": workers,
+            "ports": [0],
+            "limits": QUICK | limits,
+            "faults": str(self.faults),
+            "drain": drain,
+            "config": "",
+        }
         self._stderr = (folder / "stderr").open("w+b")
         self.events: list[dict[str, Any]] = []
         self._rest = b""
@@ -55,6 +62,11 @@ class Supervised:
 
     def listen_on(self, *ports: int) -> Supervised:
         self._options["ports"] = list(ports)
+        return self
+
+    def with_workers_of(self, config: Path) -> Supervised:
+        """Workers of the product instead."""
+        self._options["config"] = str(config)
         return self
 
     def started(self) -> Supervised:

@@ -1,4 +1,5 @@
-"""A supervised service to be ended in every way: each worker answers HTTP with its pid. A program, not a test; `supervised` drives it.
+"""A supervised service to be ended in every way: each worker answers HTTP with its pid, or is a worker of the product when a configuration
+file is named. A program, not a test; `supervised` drives it.
 
 Arguments: one JSON object. Events are JSON lines on standard output, from the supervisor and from workers.
 """
@@ -14,11 +15,14 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from veredus.server import wiring
+from veredus.server.config import Config, load
 from veredus.server.failure import StartFailed
 from veredus.server.process import worker
 from veredus.server.process.contract import ProcessLimits, SupervisorSpec, WorkerContext
 from veredus.server.process.sockets import BACKLOG, Address
 from veredus.server.process.supervisor import Supervisor
+from veredus.server.wiring import Worker
 
 
 def tell(event: str, **more: object) -> None:
@@ -100,11 +104,22 @@ async def serve(context: WorkerContext, stop: asyncio.Event, fault: str, drain: 
     tell("drained", index=context.index)
 
 
+def product(context: WorkerContext, config: Config) -> int:
+    """A real worker."""
+
+    def ready(_: Worker) -> None:
+        context.ready()
+        tell("serving", index=context.index, incarnation=context.incarnation)
+
+    return worker.run(context, lambda context, stop: wiring.serve(config, ready=ready, stopping=stop, sockets=context.sockets))
+
+
 def main() -> int:
     options = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, handlers=[Told()])
+    config = load(Path(options["config"]), {}) if options["config"] else None
     spec = SupervisorSpec(
-        worker_main=lambda context: run(context, options),
+        worker_main=lambda context: product(context, config) if config else run(context, options),
         addresses=tuple(Address("127.0.0.1", port) for port in options["ports"]),
         workers=options["workers"],
         limits=ProcessLimits(**options["limits"]),
