@@ -71,8 +71,8 @@ class Notes(Observer):
     def connected(self, connection: int, hello: Hello) -> None:
         self._screen.note(f"connected as {UUID(bytes=hello.account)}.{hello.device}")
 
-    def disconnected(self, connection: int) -> None:
-        self._screen.note("not connected")
+    def waiting(self, reason: str, seconds: float) -> None:
+        self._screen.note(f"not connected: {reason}")
 
 
 class Chat:

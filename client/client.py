@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from veredus.client.connection import Connection, connect
@@ -41,7 +42,9 @@ class Client:
         config: Config | None = None,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        """`url` is `ws(s)://host:port/v1/websocket`; `trust` replaces the system's certificates for `wss`."""
+        """`url` is `ws(s)://host:port/v1/websocket`, else ValueError; `trust` replaces the system's certificates for `wss`."""
+        if urlsplit(url).scheme not in {"ws", "wss"} or not urlsplit(url).hostname:
+            raise ValueError("the URL has the form ws://HOST:PORT/v1/websocket or wss://…")
         self._config = config or Config()
         self._clock = SystemClock()
         self._pipeline = Pipeline(self._config.window, store or MemoryStore())

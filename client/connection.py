@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from typing import NamedTuple, Protocol
 
@@ -144,16 +146,56 @@ async def connect(url: str, credentials: Credentials, owner: Owner, number: int,
     Raises `ConnectionRefused` when the server will not have this client, `NotNow` when another try may go better.
     """
     connection = Connection(owner, number)
+    opened: list[socket.socket] = []
+
+    async def dial(target: picows.WSParsedURL) -> socket.socket:
+        opened.append(await _dial(target.host, target.port))
+        return opened[0]
+
     headers = {"Authorization": credentials.authorization(), "Sec-WebSocket-Protocol": SUBPROTOCOL}
     try:
         await picows.ws_connect(
-            lambda: connection, url, ssl_context=trust, max_frame_size=FRAME_BYTES, extra_headers=headers, max_redirects=0
+            lambda: connection,
+            url,
+            ssl_context=trust,
+            websocket_handshake_timeout=None,  # ours includes the time until Hello
+            max_frame_size=FRAME_BYTES,
+            extra_headers=headers,
+            max_redirects=0,
+            socket_factory=dial,
         )
+    except asyncio.CancelledError:
+        # picows leaves a half-made connection to the garbage collector; this ends it, and its transport closes as for any lost peer.
+        for half_made in opened:
+            with contextlib.suppress(OSError):
+                half_made.shutdown(socket.SHUT_RDWR)
+        raise
     except picows.WSHandshakeError as error:
         raise _judge(error) from None  # the original carries the request's answer, which is none of a log's business
-    except (OSError, TimeoutError, picows.WSError) as error:
-        raise NotNow(f"{type(error).__name__}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise NotNow(f"the server's certificate is not trusted: {error.verify_message}") from error
+    except (OSError, picows.WSError) as error:
+        raise NotNow(f"the server cannot be reached ({getattr(error, 'strerror', None) or type(error).__name__})") from error
     return connection
+
+
+async def _dial(host: str, port: int) -> socket.socket:
+    """Connect to the first address of a name that takes the call. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    failure = OSError(f"no address for {host}")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        dialled = socket.socket(family, kind, protocol)
+        dialled.setblocking(False)
+        try:
+            await loop.sock_connect(dialled, address)
+        except BaseException as error:
+            dialled.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
+        else:
+            return dialled
+    raise failure
 
 
 def _judge(error: picows.WSHandshakeError) -> ConnectionRefused | NotNow:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 class Observer:
     """Override what you need. Connections count 1, 2, 3… for one client. Nothing here may raise."""
 
+    def waiting(self, reason: str, seconds: float) -> None:
+        """There is no connection; the next try is in so many seconds."""
+
     def connected(self, connection: int, hello: Hello) -> None:
         """Hello came: nothing else of this connection was seen yet."""
 

@@ -59,13 +59,17 @@ class Session:
         while True:
             try:
                 ending = await self._live()
+            except NotNow as error:
+                reason, asked = str(error), error.retry_after_ms
+            else:
                 if ending.code is not None and not CATALOGUE[ending.code].retryable:
                     raise ConnectionRefused(ending.code)
+                reason = "the connection was lost" if ending.code is None else CATALOGUE[ending.code].reason
                 asked = self._leaving_ms or ending.retry_after_ms
-            except NotNow as reason:
-                log.info("not connected: %s", reason)
-                asked = reason.retry_after_ms
-            await asyncio.sleep(self._backoff.delay(asked))
+            seconds = self._backoff.delay(asked)
+            log.info("not connected, trying again in %.1f s: %s", seconds, reason)
+            self._observer.waiting(reason, seconds)
+            await asyncio.sleep(seconds)
 
     def wake(self) -> None:
         """Something may be due to leave: look once in this loop iteration."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -158,8 +159,9 @@ class Line(picows.WSListener):
 class FakeServer:
     """Accounts with devices 1 and 2, all with one password, on a port of its own; `async with` runs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.levers = Levers()
+        self._tls = tls
         self.levers.answers.set()
         self.mailboxes: dict[Mailbox, list[Stored]] = defaultdict(list)
         self.keys: dict[tuple[Mailbox, bytes], tuple[bytes, Reply]] = {}
@@ -237,8 +239,10 @@ class FakeServer:
         return picows.WSUpgradeResponseWithListener(response, None)
 
     async def __aenter__(self) -> Self:
-        self._server = await picows.ws_create_server(self._upgrade, "127.0.0.1", 0, enable_auto_pong=False, logger_name="fake")
-        self.url = f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1/websocket"
+        self._server = await picows.ws_create_server(
+            self._upgrade, "127.0.0.1", 0, ssl=self._tls, enable_auto_pong=False, logger_name="fake"
+        )
+        self.url = f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1/websocket"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -8,7 +8,7 @@ import pty
 import re
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -27,6 +27,10 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 def arguments(server: FakeServer, me: UUID, *more: str) -> Sequence[str]:
     return (*PROGRAM, server.url, "--as", f"{me}.1:{PASSWORD}", *more)
+
+
+def window(server: FakeServer, me: UUID, *more: str) -> AbstractAsyncContextManager[Window]:
+    return opened(arguments(server, me, *more))
 
 
 class Window:
@@ -59,13 +63,14 @@ class Window:
 
 
 @asynccontextmanager
-async def window(server: FakeServer, me: UUID, *more: str) -> AsyncIterator[Window]:
+async def opened(command: Sequence[str]) -> AsyncIterator[Window]:
+    """The program on a terminal of its own, until the block ends."""
     master, slave = pty.openpty()
-    process = await asyncio.create_subprocess_exec(*arguments(server, me, *more), stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT)
+    process = await asyncio.create_subprocess_exec(*command, stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT)
     os.close(slave)
-    opened = Window(process, master)
+    window = Window(process, master)
     try:
-        yield opened
+        yield window
     finally:
         if process.returncode is None:
             process.kill()
@@ -141,7 +146,7 @@ async def test_a_lost_connection_is_told_and_comes_back() -> None:
     async with FakeServer() as server, window(server, ALICE) as alice:
         await alice.shows("connected as")
         server.line(ALICE).drop()
-        await alice.shows("not connected(.|\n)*connected as")
+        await alice.shows("not connected: the connection was lost(.|\n)*connected as")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

@@ -190,6 +190,16 @@ async def test_a_close_ends_the_client_or_it_comes_back(server: FakeServer, code
             await alice.send(BOB, "text")
 
 
+async def test_a_notice_that_closes_nothing_is_not_why_a_connection_was_lost(server: FakeServer) -> None:
+    async with client(server, ALICE) as alice:
+        line = server.line(ALICE)
+        line.writer.put_error(Code.UNKNOWN_DELIVERY, "", 0)
+        line.flush()
+        await alice.send(BOB, "text")
+        line.drop()
+        await alice.send(BOB, "text")
+
+
 async def test_wrong_credentials_end_the_first_connect(server: FakeServer) -> None:
     alice = Client(server.url, Credentials(ALICE, 1, "wrong"))
     with pytest.raises(ConnectionRefused) as caught:
