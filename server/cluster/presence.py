@@ -76,6 +76,7 @@ class RedisPresence:
         self._look = asyncio.Event()  # something failed: look at Redis now
         self._work = asyncio.Event()  # claims or releases are due and Redis is there
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
 
     @property
     def settled(self) -> bool:
@@ -91,8 +92,11 @@ class RedisPresence:
 
     async def close(self) -> None:
         """Give the lease up: every device claimed here is absent at once."""
+        # Python 3.11's wait_for, inside redis-py, can swallow a cancellation: the loops look at the flag as well.
+        self._closing = True
         for task in self._tasks:
             task.cancel()
+        self._work.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._claims.answer_all()
         with suppress(*AWAY):
@@ -146,7 +150,7 @@ class RedisPresence:
 
     async def _keep_lease(self) -> None:
         looked = -self._timing.retry
-        while True:
+        while not self._closing:
             pause = self._timing.retry if self._away else self._timing.renew
             before = self._clock.monotonic()
             with suppress(TimeoutError):
@@ -219,11 +223,11 @@ class RedisPresence:
     # ----------------------------------------------------------------------------------------------------------------- the writing
 
     async def _write(self) -> None:
-        while True:
+        while not self._closing:
             await self._work.wait()
             self._work.clear()
             try:
-                while not self._away and not self._claims.settled:
+                while not (self._closing or self._away or self._claims.settled):
                     await self._write_batch()
             except AWAY:
                 self._claims.answer_all()
