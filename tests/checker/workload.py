@@ -21,7 +21,7 @@ from veredus.client import Client, Credentials
 __all__ = ["Mix", "Report", "Workload", "run"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What came of a workload. `held` counts messages that mailboxes still had at the end, acknowledged or not."""
 
@@ -35,7 +35,7 @@ class Report:
         """Every promise was kept and every mailbox is empty."""
         return not self.violations and not self.held
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         shown = "".join(f"\n{violation}" for violation in self.violations[:20])
         return f"{len(self.violations)} violations, {self.held} held at the end, {self.tally}, {len(self.history)} events{shown}"
 
