@@ -79,6 +79,7 @@ class Client:
         type: EnvelopeType | None = None,
         devices: Sequence[int] = (1,),
         registration_ids: Mapping[int, int] | None = None,
+        types: Mapping[int, EnvelopeType] | None = None,
         urgent: bool = False,
         ephemeral: bool = False,
     ) -> Sent:
@@ -86,7 +87,8 @@ class Client:
 
         `contents` is one content for all `devices`, or one for each device number. A `str` is text of at most 65,535 bytes; its type is
         PLAINTEXT unless `type` says otherwise, that of bytes CIPHERTEXT. `registration_ids` says by device which registration a content
-        was encrypted for (left out: not checked). A `client_id` used before gives the first answer again.
+        was encrypted for (left out: not checked), `types` which contents are of another type than the message (PREKEY_BUNDLE beside
+        CIPHERTEXT; SEALED for all or none). A `client_id` used before gives the first answer again.
 
         Raises `SendRefused` (see veredus.client.errors) when the server refuses for good, `ClientClosed`, or `ConnectionRefused`.
         Refusals that are worth a repeat are waited out. Cancelled before the message left, it does not leave; afterwards it goes on.
@@ -98,6 +100,7 @@ class Client:
             type=type,
             devices=devices,
             registration_ids=registration_ids,
+            types=types,
             urgent=urgent,
             ephemeral=ephemeral,
         )
@@ -111,6 +114,7 @@ class Client:
         type: EnvelopeType | None = None,
         devices: Sequence[int] = (1,),
         registration_ids: Mapping[int, int] | None = None,
+        types: Mapping[int, EnvelopeType] | None = None,
         urgent: bool = False,
         ephemeral: bool = False,
     ) -> asyncio.Future[Sent]:
@@ -118,7 +122,7 @@ class Client:
         if self._ended is not None:
             raise self._ended
         by_device = contents if isinstance(contents, Mapping) else dict.fromkeys(devices, contents)
-        registrations = registration_ids or {}
+        registrations, own = registration_ids or {}, types or {}
         if type is None:
             type = EnvelopeType.PLAINTEXT if any(isinstance(content, str) for content in by_device.values()) else EnvelopeType.CIPHERTEXT
         draft = Draft(
@@ -128,7 +132,9 @@ class Client:
             client_timestamp=self._clock.now_ms(),
             urgent=urgent,
             ephemeral=ephemeral,
-            contents=tuple((number, registrations.get(number, 0), self._bytes_of(by_device[number])) for number in by_device),
+            contents=tuple(
+                (number, registrations.get(number, 0), self._bytes_of(content), own.get(number, 0)) for number, content in by_device.items()
+            ),
         )
         self._judge(draft)
         waiter: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()

@@ -62,7 +62,10 @@ class Sent(NamedTuple):
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A message as it goes on the wire, the same at every attempt. `contents` are (device, registration id, content)."""
+    """A message as it goes on the wire, the same at every attempt.
+
+    `contents` are (device, registration id, content, type), where type 0 stands for the message's.
+    """
 
     client_id: bytes
     destination: bytes
@@ -70,11 +73,11 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     client_timestamp: int
     urgent: bool
     ephemeral: bool
-    contents: tuple[tuple[int, int, bytes], ...]
+    contents: tuple[tuple[int, int, bytes, int], ...]
 
     def size(self) -> int:
         """About the bytes it takes in a frame, never less: field headers and numbers are below 64 bytes a content, 128 a message."""
-        return 128 + sum(64 + len(content) for _, _, content in self.contents)
+        return 128 + sum(64 + len(content) for _, _, content, _ in self.contents)
 
     def same_message(self, other: Draft) -> bool:
         """What the server compares for a repeat: everything but the timestamp."""

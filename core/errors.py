@@ -81,7 +81,7 @@ CATALOGUE: dict[Code, Entry] = {
     Code.PROTOCOL_VIOLATION: Entry("this is not WebSocket as RFC 6455 has it", False, 400, 1002),
     Code.NOT_FOUND: Entry("there is nothing by that name", False, 404, None),
     Code.INVALID_REQUEST: Entry("the request does not have the form it should", False, 422, None),
-    Code.INVALID_TYPE: Entry("clients cannot send this type of envelope", False, 422, None),
+    Code.INVALID_TYPE: Entry("clients cannot send this type of envelope, or sealed ones beside others", False, 422, None),
     Code.METHOD_NOT_ALLOWED: Entry("not a method of this resource", False, 405, None),
 }
 

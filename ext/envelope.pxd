@@ -25,7 +25,7 @@ cdef enum Type:
 cdef enum:
     UUID_SIZE = 16
     # Contents of one send that are looked at (what a configuration may set as its limit; 16 by default); more are counted only. Each takes
-    # 24 bytes of stack.
+    # 32 bytes of stack.
     MAX_CONTENTS = 128
     # Sends in one frame; above it the frame is malformed. Clients wait for answers long before, and 2 MiB hold 5,000 sends of 300 bytes.
     # The dearest case, 4,096 sends to 16 devices with empty contents, costs 11 ms and 9 MB; without a bound 2 MiB hold a million sends.
@@ -56,6 +56,7 @@ cdef class Send:
         readonly bytes client_id
         readonly bytes destination
         readonly int32_t type
+        readonly bint sealed
         readonly uint64_t client_timestamp
         readonly bint urgent
         readonly bint ephemeral

@@ -40,7 +40,11 @@ class Send:
     def destination(self) -> bytes:
         """Account UUID, 16 bytes when `code` is 0."""
     @property
-    def type(self) -> int: ...
+    def type(self) -> int:
+        """As sent: of the contents that name none themselves; 0 when each does. What a device gets is in its envelope."""
+    @property
+    def sealed(self) -> bool:
+        """Every content's type is SEALED (else none's is); false when `code` is not 0."""
     @property
     def client_timestamp(self) -> int: ...
     @property
@@ -49,7 +53,10 @@ class Send:
     def ephemeral(self) -> bool: ...
     @property
     def digest(self) -> bytes:
-        """16 bytes: what a repeat must equal (destination, type, flags, devices, registrations, contents; not the timestamp)."""
+        """16 bytes: what a repeat must equal (destination, flags, and by device registration, type and content; not the timestamp).
+
+        A content's type counts, not where it stood: one type in the send is the same as that type in each content.
+        """
     @property
     def guid(self) -> bytes:
         """16 bytes (a random UUID, version 4), drawn by the server when the send was parsed."""
@@ -69,8 +76,9 @@ class Send:
     def code(self) -> int:
         """0, or a number of the error catalogue: this send is to be refused (the frame is fine).
 
-        The first that applies: INVALID_CLIENT_ID; INVALID_DESTINATION (account, or no contents); INVALID_TYPE; TOO_LARGE (too many
-        contents); INVALID_DESTINATION (a device 0, above 2^31-1 or twice); TOO_LARGE (a content).
+        The first that applies: INVALID_CLIENT_ID; INVALID_DESTINATION (account, or no contents); TOO_LARGE (too many contents);
+        INVALID_TYPE (one that clients cannot send, a content without any, or SEALED for some contents only); INVALID_DESTINATION (a
+        device 0, above 2^31-1 or twice); TOO_LARGE (a content).
         """
 
     @staticmethod
@@ -83,13 +91,13 @@ class Send:
         client_timestamp: int,
         urgent: bool,
         ephemeral: bool,
-        contents: Iterable[tuple[int, int, bytes]],
+        contents: Iterable[tuple[int, int, bytes] | tuple[int, int, bytes, int]],
         max_content_bytes: int,
         max_devices: int,
     ) -> Send:
-        """The same object from values, for HTTP and tests: `contents` are (device, registration id, content).
+        """The same object from values, for HTTP and tests: `contents` are (device, registration id, content), and a type if they have one.
 
-        OverflowError: a number does not fit its field (uint32 devices and registration ids, uint64 timestamp, int32 type).
+        OverflowError: a number does not fit its field (uint32 devices and registration ids, uint64 timestamp, int32 types).
         """
 
 @final

@@ -52,6 +52,7 @@ cdef enum:
 cdef struct Content:
     uint32_t device
     uint32_t registration_id
+    int32_t type
     Cursor bytes
 
 
@@ -81,6 +82,7 @@ cdef Status scan_content(Cursor cursor, Content* content) noexcept nogil:
     cdef uint64_t value = 0
     content.device = 0
     content.registration_id = 0
+    content.type = 0
     content.bytes = Cursor(NULL, 0)
     while cursor.left > 0:
         if take_tag(&cursor, &tag) != OK:
@@ -88,13 +90,15 @@ cdef Status scan_content(Cursor cursor, Content* content) noexcept nogil:
         if tag == (3 << 3 | DELIMITED):
             if take_slice(&cursor, &content.bytes) != OK:
                 return MALFORMED
-        elif tag == (1 << 3 | VARINT) or tag == (2 << 3 | VARINT):
+        elif tag == (1 << 3 | VARINT) or tag == (2 << 3 | VARINT) or tag == (4 << 3 | VARINT):
             if take_varint(&cursor, &value) != OK:
                 return MALFORMED
             if tag == (1 << 3 | VARINT):
                 content.device = <uint32_t>value
-            else:
+            elif tag == (2 << 3 | VARINT):
                 content.registration_id = <uint32_t>value
+            else:
+                content.type = <int32_t><uint32_t>value
         elif skip_field(&cursor, tag, 2) != OK:
             return MALFORMED
     return OK
@@ -143,18 +147,40 @@ cdef inline void set_scalar(Fields* fields, uint32_t number, uint64_t value) noe
 
 # ------------------------------------------------------------------------------------------------------------------------ what was found
 
+cdef inline int32_t type_of(const Fields* fields, const Content* content) noexcept nogil:
+    return content.type if content.type != 0 else fields.type
+
+
+cdef inline bint is_sendable(int32_t type) noexcept nogil:
+    return type == CIPHERTEXT or type == PREKEY_BUNDLE or type == SEALED or type == PLAINTEXT
+
+
+cdef bint has_types(const Fields* fields) noexcept nogil:
+    """Every content has a type that clients may send, and all or none are sealed: a sealed send's source is stored nowhere."""
+    cdef Py_ssize_t i, sealed = 0
+    cdef int32_t type
+    if fields.type != 0 and not is_sendable(fields.type):
+        return False
+    for i in range(fields.count):
+        type = type_of(fields, &fields.contents[i])
+        if not is_sendable(type):
+            return False
+        sealed += type == SEALED
+    return sealed == 0 or sealed == fields.count
+
+
 cdef int judge(const Fields* fields, Identity who) noexcept nogil:
-    """The first thing wrong with the form of a send, in the order client id, destination, type, number of devices, devices, sizes."""
+    """The first thing wrong with the form of a send, in the order client id, destination, number of devices, types, devices, sizes."""
     cdef Py_ssize_t i, k
     cdef uint32_t device
     if fields.client_id.left != UUID_SIZE:
         return CODE_INVALID_CLIENT_ID
     if fields.destination.left != UUID_SIZE or fields.count == 0:
         return CODE_INVALID_DESTINATION
-    if fields.type != CIPHERTEXT and fields.type != PREKEY_BUNDLE and fields.type != SEALED and fields.type != PLAINTEXT:
-        return CODE_INVALID_TYPE
     if fields.count > who.max_devices:
         return CODE_TOO_LARGE
+    if not has_types(fields):
+        return CODE_INVALID_TYPE
     for i in range(fields.count):
         device = fields.contents[i].device
         if device == 0 or device > 0x7FFFFFFF:
@@ -169,18 +195,23 @@ cdef int judge(const Fields* fields, Identity who) noexcept nogil:
 
 
 cdef bytes digest_of(const Fields* fields):
-    """What a repeat must equal. Every part has a fixed size or stands behind its size, so different sends are different input."""
+    """What a repeat must equal: 16 bytes of SipHash over words, the lowest byte first.
+
+    The destination (two words); the flags (urgent 2, ephemeral 1); and for each content device << 32 | registration, type << 32 | size
+    with the type that holds for it, its bytes with zeros up to a whole word. Every part has a fixed size or stands behind its size, so
+    different sends are different input. The send's own type is only a default and no part of it.
+    """
     cdef SipHash h
     cdef uint8_t[16] out
     cdef const Content* content
     cdef Py_ssize_t i
     digest_begin(&h)
     siphash_words(&h, fields.destination.ptr, 2)
-    siphash_word(&h, <uint64_t><uint32_t>fields.type << 32 | <uint64_t>(fields.urgent << 1 | fields.ephemeral))
+    siphash_word(&h, <uint64_t>(fields.urgent << 1 | fields.ephemeral))
     for i in range(fields.count):
         content = &fields.contents[i]
         siphash_word(&h, <uint64_t>content.device << 32 | content.registration_id)
-        siphash_word(&h, <uint64_t>content.bytes.left)
+        siphash_word(&h, <uint64_t>type_of(fields, content) << 32 | <uint64_t>content.bytes.left)
         siphash_padded(&h, content.bytes.ptr, content.bytes.left)
     siphash_end(&h, NULL, 0, out)
     return PyBytes_FromStringAndSize(<char*>out, 16)
@@ -188,14 +219,15 @@ cdef bytes digest_of(const Fields* fields):
 
 cdef bytes new_envelope(const Fields* fields, const Content* content, Identity who, const uint8_t* guid):
     """An encoded Envelope without server_timestamp, in the order and with the omissions of the official runtime."""
-    cdef bint sealed = fields.type == SEALED
+    cdef int32_t type = type_of(fields, content)
+    cdef bint sealed = type == SEALED
     cdef Py_ssize_t size = (
         2 + (0 if sealed else who.source_size) + slice_size(UUID_SIZE) + varint_field_size(content.device) + slice_size(UUID_SIZE)
         + varint_field_size(fields.client_timestamp) + 2 * fields.urgent + 2 * fields.ephemeral + bytes_field_size(content.bytes.left)
     )
     cdef bytes encoded = PyBytes_FromStringAndSize(NULL, size)
     cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(encoded)
-    out = put_varint_field(out, 1 << 3 | VARINT, <uint64_t>fields.type)
+    out = put_varint_field(out, 1 << 3 | VARINT, <uint64_t>type)
     if not sealed:
         out = put_raw(out, who.source, who.source_size)
     out = put_raw(put_head(out, 4 << 3 | DELIMITED, UUID_SIZE), fields.destination.ptr, UUID_SIZE)
@@ -224,6 +256,7 @@ cdef Send new_send(const Fields* fields, Identity who):
     send.client_id = take_id(&fields.client_id)
     send.destination = take_id(&fields.destination)
     send.type = fields.type
+    send.sealed = send.code == CODE_OK and type_of(fields, &fields.contents[0]) == SEALED
     send.client_timestamp = fields.client_timestamp
     send.urgent = fields.urgent
     send.ephemeral = fields.ephemeral
@@ -331,7 +364,8 @@ cdef class Send:
         fields.count = len(held)
         for i in range(min(fields.count, MAX_CONTENTS)):
             content = &fields.contents[i]
-            device, registration_id, data = held[i]
+            device, registration_id, data, *own = held[i]
+            (content.type,) = own or (0,)
             content.device = device
             content.registration_id = registration_id
             span(data, &content.bytes)

@@ -170,9 +170,9 @@ def encode_send(
     client_timestamp: int,
     urgent: bool,
     ephemeral: bool,
-    contents: Iterable[tuple[int, int, bytes]],
+    contents: Iterable[tuple[int, int, bytes] | tuple[int, int, bytes, int]],
 ) -> bytes:
-    """A ClientFrame with one Send; `contents` are (device, registration id, content).
+    """A ClientFrame with one Send; `contents` are (device, registration id, content), and a type where it is not the send's.
 
     Checks nothing but that numbers fit their fields (OverflowError): the server judges. Frames joined with `b"".join` are one frame.
     """

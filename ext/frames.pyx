@@ -177,7 +177,7 @@ def encode_send(
         bytes_field_size(len(client_id)) + bytes_field_size(len(destination)) + varint_field_size(<uint64_t>type)
         + varint_field_size(client_timestamp) + 2 * urgent + 2 * ephemeral
     )
-    cdef tuple items = tuple([new_content(device, registration_id, content) for device, registration_id, content in contents])
+    cdef tuple items = tuple([new_content(device, registration_id, content, own) for device, registration_id, content, *own in contents])
     for item in items:
         inner += PyBytes_GET_SIZE(item)
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, slice_size(inner))
@@ -193,14 +193,19 @@ def encode_send(
     return frame
 
 
-cdef bytes new_content(uint32_t device, uint32_t registration_id, bytes content):
-    """One DeviceContent with its tag and length, ready to be joined."""
-    cdef Py_ssize_t inner = varint_field_size(device) + varint_field_size(registration_id) + bytes_field_size(len(content))
+cdef bytes new_content(uint32_t device, uint32_t registration_id, bytes content, list own):
+    """One DeviceContent with its tag and length, ready to be joined. `own` holds its type, if it has one."""
+    cdef int32_t type
+    (type,) = own or (0,)
+    cdef Py_ssize_t inner = (
+        varint_field_size(device) + varint_field_size(registration_id) + bytes_field_size(len(content)) + varint_field_size(<uint64_t>type)
+    )
     cdef bytes item = PyBytes_FromStringAndSize(NULL, slice_size(inner))
     cdef uint8_t* out = put_head(<uint8_t*>PyBytes_AS_STRING(item), 7 << 3 | DELIMITED, inner)
     out = put_varint_field(out, 1 << 3 | VARINT, device)
     out = put_varint_field(out, 2 << 3 | VARINT, registration_id)
-    put_bytes_field(out, 3 << 3 | DELIMITED, PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
+    out = put_bytes_field(out, 3 << 3 | DELIMITED, PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
+    put_varint_field(out, 4 << 3 | VARINT, <uint64_t>type)
     return item
 
 

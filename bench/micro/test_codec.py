@@ -53,7 +53,7 @@ def test_parse_sends(benchmark: BenchmarkFixture, frames: int, devices: int) -> 
 def official_sends(data: bytes) -> list[list[bytes]]:
     """The same work in Python on the official runtime, without digest, guid and checks: an encoded envelope per device."""
     frame = pb.ClientFrame.FromString(data)
-    return [[encoded_envelope(each, item.device, PEER, item.content) for item in each.contents] for each in frame.sends]
+    return [[encoded_envelope(each, item, PEER) for item in each.contents] for each in frame.sends]
 
 
 @pytest.mark.parametrize(("frames", "devices"), [(1, 1), (MANY, 1), (1, 3)], ids=["one", "hundred", "three devices"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from veredus.core.errors import Code
-from veredus.core.model import Account, Device, EnvelopeType, Principal, Reply, Submission
+from veredus.core.model import Account, Device, Principal, Reply, Submission
 from veredus.ext.envelope import Send
 
 
@@ -22,7 +22,7 @@ def judge(send: Send, principal: Principal, recipient: Account | None, sender: A
     return Submission(
         send=send,
         sender=principal.device_id,
-        sealed=send.type == EnvelopeType.SEALED,
+        sealed=send.sealed,
         account_id=recipient.id,
         devices_version=recipient.devices_version,
         targets=tuple([recipient.devices[number].id for number in send.devices]),

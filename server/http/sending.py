@@ -11,7 +11,7 @@ from msgspec import Meta
 from veredus.core.errors import Code, PeerError
 from veredus.core.limits import Limits
 from veredus.core.messaging.client_ids import derived_client_id
-from veredus.core.model import Principal
+from veredus.core.model import EnvelopeType, Principal
 from veredus.ext.envelope import Send, parse_client_frame
 from veredus.server.http.envelope import varint
 
@@ -20,14 +20,15 @@ UUID_CHARACTERS = 36
 SENDS_TAG = b"\x12"  # `ClientFrame.sends`: field 2, length-delimited
 CLIENT_ID_FIELD = b"\x0a\x10"  # `Send.client_id`: field 1, 16 bytes; in protobuf the last one stands
 
+Int32 = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**63 - 1, description="Milliseconds since 1970.")]
 
 
 class DeviceMessage(msgspec.Struct, rename="camel"):
-    """The content for one device. All contents of a send have one type."""
+    """The content for one device. Types may differ from device to device, except that a send is sealed wholly or not at all."""
 
-    type: Annotated[UInt32, Meta(description="1 ciphertext, 3 first message of a session, 6 sealed sender, 8 plaintext.")]
+    type: Annotated[Int32, Meta(description="1 ciphertext, 3 first message of a session, 6 sealed sender, 8 plaintext.")]
     destination_device_id: UInt32
     content: Annotated[bytes, Meta(description="Base64. At most 262,144 bytes when decoded.")]
     destination_registration_id: Annotated[UInt32, Meta(description="The registration it was encrypted for; 0: not checked.")] = 0
@@ -57,10 +58,7 @@ def parse_uuid(text: str, code: Code) -> bytes:
 def json_send(body: bytes, destination: bytes, key: bytes | None, principal: Principal, limits: Limits) -> Send:
     """The send of a JSON body. Raises PeerError: INVALID_REQUEST or INVALID_TEXT for the form; the rest is `send.code`."""
     wanted = _decode(body)
-    types = {message.type for message in wanted.messages}
-    if len(types) > 1:
-        raise PeerError(Code.INVALID_REQUEST, "all contents of a send have one type")
-    contents = [(message.destination_device_id, message.destination_registration_id, message.content) for message in wanted.messages]
+    contents = [(each.destination_device_id, each.destination_registration_id, each.content, each.type) for each in wanted.messages]
 
     def build(client_id: bytes) -> Send:
         return Send.build(
@@ -68,7 +66,7 @@ def json_send(body: bytes, destination: bytes, key: bytes | None, principal: Pri
             principal.device,
             client_id,
             destination,
-            next(iter(types), 0),
+            EnvelopeType.UNKNOWN,  # each content names its own
             wanted.timestamp,
             wanted.urgent,
             wanted.online,

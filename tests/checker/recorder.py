@@ -25,8 +25,8 @@ class Recorder(Observer):
                 seq=seq,
                 client_id=draft.client_id,
                 destination=draft.destination,
-                contents=tuple((device, digest_of(content)) for device, _, content in draft.contents),
-                form=f"{draft.type} {draft.urgent} {[registration for _, registration, _ in draft.contents if registration]}",
+                contents=tuple((device, digest_of(content)) for device, _, content, _ in draft.contents),
+                form=f"{draft.type} {draft.urgent} {[(registration, type) for _, registration, _, type in draft.contents]}",
                 ephemeral=draft.ephemeral,
             )
         )

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tests.proto import envelope as envelope_pb2
 from tests.proto import frames as frames_pb2
-from tests.reference.sends import digest, judge
+from tests.reference.sends import SEALED, digest, judge, types_of
 from veredus.ext.envelope import Inbound, Send, parse_client_frame
 from veredus.ext.frames import Envelope, parse_envelope, parse_server_frame
 
@@ -109,7 +109,7 @@ def _is_empty(inbound: Inbound) -> bool:
 
 
 def _send(ours: Send, theirs: Any, data: bytes) -> None:
-    contents = [(item.device, item.registration_id, item.content) for item in theirs.contents]
+    contents = [(item.device, item.registration_id, item.content, item.type) for item in theirs.contents]
     code = judge(theirs.client_id, theirs.destination_account, theirs.type, contents, MAX_CONTENT, MAX_DEVICES)
     expect(ours.code == code, data)
     expect((ours.client_id, ours.destination) == (theirs.client_id[:64], theirs.destination_account[:64]), data)
@@ -117,27 +117,30 @@ def _send(ours: Send, theirs: Any, data: bytes) -> None:
     expect((ours.urgent, ours.ephemeral) == (theirs.urgent, theirs.ephemeral), data)
     if code != 0:
         expect((ours.digest, ours.guid, ours.devices, ours.registration_ids, ours.envelopes) == (b"", b"", (), (), ()), data)
+        expect(not ours.sealed, data)
         return
+    types = types_of(theirs.type, contents)
+    expect(ours.sealed == (SEALED in types), data)
     expect(ours.digest == digest(theirs.destination_account, theirs.type, theirs.urgent, theirs.ephemeral, contents), data)
-    expect(ours.devices == tuple(device for device, _, _ in contents), data)
-    expect(ours.registration_ids == tuple(registration_id for _, registration_id, _ in contents), data)
-    expect(ours.envelopes == tuple(encoded_envelope(theirs, device, ours.guid, content) for device, _, content in contents), data)
+    expect(ours.devices == tuple(device for device, _, _, _ in contents), data)
+    expect(ours.registration_ids == tuple(registration_id for _, registration_id, _, _ in contents), data)
+    expect(ours.envelopes == tuple(encoded_envelope(theirs, item, ours.guid) for item in theirs.contents), data)
 
 
-def encoded_envelope(send: Any, device: int, guid: bytes, content: bytes) -> bytes:
-    """What the official runtime makes of a send for one device."""
-    sealed = send.type == envelope_pb2.Envelope.SEALED
+def encoded_envelope(send: Any, item: Any, guid: bytes) -> bytes:
+    """What the official runtime makes of a send for the device of one of its contents."""
+    sealed = (item.type or send.type) == SEALED
     message = envelope_pb2.Envelope(
-        type=send.type,
+        type=item.type or send.type,
         source_account=b"" if sealed else ACCOUNT,
         source_device=0 if sealed else DEVICE,
         destination_account=send.destination_account,
-        destination_device=device,
+        destination_device=item.device,
         guid=guid,
         client_timestamp=send.client_timestamp,
         urgent=send.urgent,
         ephemeral=send.ephemeral,
-        content=content,
+        content=item.content,
     )
     encoded: bytes = message.SerializeToString(deterministic=True)
     return encoded

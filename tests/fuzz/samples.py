@@ -15,12 +15,22 @@ def _send(type: int = 1, devices: tuple[int, ...] = (1,), content: bytes = b"hel
     return pb.Send(client_id=ID, destination_account=PEER, type=type, client_timestamp=NOW, urgent=True, contents=contents)
 
 
+def _mixed(type: int, *own: int) -> pb.Send:
+    """A send with a content for each of `own` types."""
+    send = _send(type, tuple(range(1, len(own) + 1)))
+    for content, each in zip(send.contents, own, strict=True):
+        content.type = each
+    return send
+
+
 def client_frames() -> dict[str, bytes]:
     ack = pb.Ack(tags=[1, 2, 300, 2**64 - 1], guids=[ID, PEER], up_to=2**40)
     frames = {
         "empty": pb.ClientFrame(),
         "send": pb.ClientFrame(sends=[_send()]),
         "sealed to three devices": pb.ClientFrame(sends=[_send(6, (1, 2, 3000))]),
+        "types by device": pb.ClientFrame(sends=[_mixed(1, 3, 0, 8), _mixed(0, 6, 6)]),
+        "sealed beside another": pb.ClientFrame(sends=[_mixed(6, 0, 1), _mixed(0, 1, 0), _mixed(1, -1, 5)]),
         "ephemeral without content": pb.ClientFrame(sends=[pb.Send(client_id=ID, type=8, ephemeral=True, contents=[pb.DeviceContent()])]),
         "content over the limit": pb.ClientFrame(sends=[_send(content=bytes(200))]),
         "ack": pb.ClientFrame(acks=[ack, pb.Ack(up_to=5)]),

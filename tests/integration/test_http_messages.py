@@ -80,6 +80,51 @@ async def test_every_device_gets_its_own_content(world: HttpWorld, client: httpx
         assert [b64decode(one["content"]) for one in stored["messages"]] == [b"for %d" % device]
 
 
+async def test_every_device_gets_its_own_type(world: HttpWorld, client: httpx.AsyncClient) -> None:
+    alice, bob = world.person(), world.person(devices=3)
+    types = {1: 1, 2: 3, 3: 8}
+    wanted = body(*(message(device=device, type=type) for device, type in types.items()))
+    key = {"Idempotency-Key": str(uuid4())}
+    assert [(await send(client, alice, bob, wanted, headers=key)).status_code for _ in range(2)] == [200, 200]
+    for device, type in types.items():
+        [stored] = (await client.get("/v1/messages", headers=bob.authorization(device))).json()["messages"]
+        assert (stored["type"], stored["source"]) == (type, str(alice.uuid))
+    other = await send(client, alice, bob, body(*(message(device=device, type=1) for device in types)), headers=key)
+    assert (other.status_code, other.json()["name"]) == (422, "IDEMPOTENCY_MISMATCH")
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_a_send_of_sealed_contents_alone_names_no_sender(world: HttpWorld, client: httpx.AsyncClient, own: bool) -> None:
+    alice, bob = world.person(), world.person(devices=2)
+    wanted = frames.Send(client_id=uuid4().bytes, destination_account=bob.uuid.bytes, type=0 if own else 6)
+    for device in (1, 2):
+        wanted.contents.add(device=device, content=b"sealed", type=6 if own else 0)
+    headers = alice.authorization() | {"Content-Type": PROTOBUF}
+    answers = [
+        await client.put(f"/v1/messages/{bob.uuid}", content=wanted.SerializeToString(), headers=headers),
+        await send(client, alice, bob, body(message(device=1, type=6), message(device=2, type=6))),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    for device in (1, 2):
+        assert all(alice.uuid.bytes not in row.envelope for row in world.store.of(bob.mailbox(device)))
+        stored = (await client.get("/v1/messages", headers=bob.authorization(device))).json()["messages"]
+        assert [(one["type"], "source" in one, "sourceDevice" in one) for one in stored] == [(6, False, False)] * 2
+
+
+@pytest.mark.parametrize(("type", "own"), [(6, [0, 1]), (0, [6, 3]), (1, [0, 6]), (1, [0, 5]), (0, [1, 0]), (5, [1, 1])])
+async def test_a_protobuf_send_of_types_that_cannot_go_together_is_refused(
+    world: HttpWorld, client: httpx.AsyncClient, type: int, own: list[int]
+) -> None:
+    alice, bob = world.person(), world.person(devices=2)
+    wanted = frames.Send(client_id=uuid4().bytes, destination_account=bob.uuid.bytes, type=type)
+    for device, each in enumerate(own, 1):
+        wanted.contents.add(device=device, content=b"x", type=each)
+    headers = alice.authorization() | {"Content-Type": PROTOBUF}
+    refused = await client.put(f"/v1/messages/{bob.uuid}", content=wanted.SerializeToString(), headers=headers)
+    assert (refused.status_code, refused.json()["name"]) == (422, "INVALID_TYPE")
+    assert not world.store.mailbox
+
+
 @pytest.mark.requirement("MSG-5")
 async def test_six_devices_at_the_size_limit_pass_and_one_byte_more_does_not(world: HttpWorld, client: httpx.AsyncClient) -> None:
     alice, bob = world.person(), world.person(devices=7)

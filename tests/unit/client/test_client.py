@@ -23,6 +23,7 @@ from veredus.client import (
     DevicesStale,
     IdempotencyMismatch,
     Message,
+    SendRefused,
     TooLarge,
 )
 from veredus.core.errors import Code
@@ -83,6 +84,19 @@ async def test_contents_go_to_the_devices_they_are_for(server: FakeServer) -> No
     async with Client(server.url, server.credentials(BOB, 2)) as second:
         [message] = await receive(second, 1)
         assert (message.content, message.type) == (b"for two", EnvelopeType.CIPHERTEXT)
+
+
+async def test_a_new_session_beside_an_established_one_leaves_in_one_send(server: FakeServer) -> None:
+    own = {2: EnvelopeType.PREKEY_BUNDLE}
+    async with client(server, ALICE) as alice:
+        await alice.send(BOB, {1: b"for one", 2: b"for two"}, types=own)
+        with pytest.raises(SendRefused) as refused:
+            await alice.send(BOB, {1: b"for one", 2: b"for two"}, types={2: EnvelopeType.SEALED})
+        assert refused.value.code is Code.INVALID_TYPE
+    for device, type in ((1, EnvelopeType.CIPHERTEXT), (2, EnvelopeType.PREKEY_BUNDLE)):
+        async with Client(server.url, server.credentials(BOB, device)) as bob:
+            [message] = await receive(bob, 1)
+            assert message.type is type
 
 
 async def test_sends_of_one_loop_iteration_leave_as_one_frame(server: FakeServer) -> None:

@@ -20,7 +20,7 @@ ROOM = 1 << 20
 
 
 def draft(number: int, content: bytes = b"content") -> Draft:
-    return Draft(number.to_bytes(16, "big"), b"d" * 16, 1, 0, False, False, ((1, 0, content),))
+    return Draft(number.to_bytes(16, "big"), b"d" * 16, 1, 0, False, False, ((1, 0, content, 0),))
 
 
 def result(number: int, code: Code = Code.OK, **more: Any) -> Any:

@@ -113,10 +113,11 @@ def send(
     devices: Sequence[int] = (1,),
     registrations: Sequence[int] = (),
     type: int = EnvelopeType.CIPHERTEXT,
+    types: Sequence[int] = (),
     ephemeral: bool = False,
 ) -> Send:
-    numbers = list(registrations) or [0] * len(devices)
-    contents = [(device, number, content) for device, number in zip(devices, numbers, strict=True)]
+    numbers, own = list(registrations) or [0] * len(devices), list(types) or [0] * len(devices)
+    contents = [(device, number, content, each) for device, number, each in zip(devices, numbers, own, strict=True)]
     return Send.build(
         sender.account, sender.device, client_id or uuid4().bytes, to.account, type, 5, True, ephemeral, contents, 262_144, 16
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.proto import envelope as envelope_pb2
 from tests.proto import frames as pb
-from tests.reference.sends import digest
+from tests.reference.sends import digest, types_of
 from veredus.core.errors import Code
 from veredus.core.limits import Limits
 from veredus.core.model import EnvelopeType
@@ -43,6 +43,11 @@ def parse_send(**changed: Any) -> Send:
     assert not inbound.malformed
     (send,) = inbound.sends
     return send
+
+
+def typed(*types: int) -> list[Any]:
+    """A content for each of these types."""
+    return [pb.DeviceContent(device=device, content=b"x", type=type) for device, type in enumerate(types, 1)]
 
 
 def contents(*devices: int, content: bytes = b"x") -> list[Any]:
@@ -74,6 +79,14 @@ def test_the_codes_are_those_of_the_catalogue() -> None:
         (Code.INVALID_TYPE, {"type": 2}),
         (Code.INVALID_TYPE, {"type": 99}),
         (Code.INVALID_TYPE, {"type": -1}),
+        (Code.INVALID_TYPE, {"contents": typed(1, EnvelopeType.RECEIPT)}),
+        (Code.INVALID_TYPE, {"contents": typed(2, 1)}),
+        (Code.INVALID_TYPE, {"contents": typed(1, -1)}),
+        (Code.INVALID_TYPE, {"contents": typed(EnvelopeType.SEALED, EnvelopeType.CIPHERTEXT)}),
+        (Code.INVALID_TYPE, {"contents": typed(0, 0, EnvelopeType.SEALED)}),
+        (Code.INVALID_TYPE, {"type": EnvelopeType.SEALED, "contents": typed(0, EnvelopeType.PREKEY_BUNDLE)}),
+        (Code.INVALID_TYPE, {"type": EnvelopeType.UNKNOWN, "contents": typed(1, 0)}),
+        (Code.INVALID_TYPE, {"type": EnvelopeType.RECEIPT, "contents": typed(1, 1)}),
         (Code.TOO_LARGE, {"contents": contents(*range(1, LIMITS.devices_per_send + 2))}),
         (Code.TOO_LARGE, {"contents": contents(*range(1, 2000))}),
     ],
@@ -82,6 +95,7 @@ def test_a_send_of_the_wrong_form_is_refused_with_its_code(code: Code, changed: 
     send = parse_send(**changed)
     assert send.code == code
     assert (send.digest, send.guid, send.devices, send.registration_ids, send.envelopes) == (b"", b"", (), (), ())
+    assert not send.sealed
 
 
 @pytest.mark.parametrize("type", [EnvelopeType.CIPHERTEXT, EnvelopeType.PREKEY_BUNDLE, EnvelopeType.SEALED, EnvelopeType.PLAINTEXT])
@@ -157,6 +171,41 @@ def test_each_device_gets_its_own_content_under_one_guid() -> None:
     assert {envelope.guid for envelope in parsed} == {send.guid}
 
 
+@pytest.mark.parametrize(
+    ("type", "own"),
+    [
+        (EnvelopeType.CIPHERTEXT, (EnvelopeType.PREKEY_BUNDLE, 0, EnvelopeType.PLAINTEXT)),
+        (EnvelopeType.UNKNOWN, (EnvelopeType.CIPHERTEXT, EnvelopeType.PREKEY_BUNDLE)),
+        (EnvelopeType.SEALED, (EnvelopeType.CIPHERTEXT, EnvelopeType.PREKEY_BUNDLE)),
+        (EnvelopeType.SEALED, (0, EnvelopeType.SEALED)),
+        (EnvelopeType.UNKNOWN, (EnvelopeType.SEALED, EnvelopeType.SEALED)),
+        (EnvelopeType.CIPHERTEXT, (EnvelopeType.SEALED,)),
+    ],
+)
+def test_each_device_gets_its_own_type_or_else_the_send_s(type: int, own: tuple[int, ...]) -> None:
+    send = parse_send(type=type, contents=typed(*own))
+    assert (send.code, send.type) == (Code.OK, type)
+    wanted = types_of(type, [(1, 0, b"", each) for each in own])
+    parsed = [envelope_pb2.Envelope.FromString(encoded) for encoded in send.envelopes]
+    assert [envelope.type for envelope in parsed] == wanted
+    assert send.sealed == (EnvelopeType.SEALED in wanted)
+    source = (b"", 0) if send.sealed else (ME, 7)
+    assert {(envelope.source_account, envelope.source_device) for envelope in parsed} == {source}
+
+
+def test_build_takes_types_of_contents_as_parsing_does() -> None:
+    parsed = parse_send(type=EnvelopeType.CIPHERTEXT, contents=typed(3, 0, 1))
+    items: list[tuple[int, int, bytes] | tuple[int, int, bytes, int]] = [(1, 0, b"x", 3), (2, 0, b"x"), (3, 0, b"x", 1)]
+    built = Send.build(ME, 7, KEY, PEER, EnvelopeType.CIPHERTEXT, 1_780_000_000_000, False, False, items, 100, 16)
+    assert (built.code, built.digest, built.sealed) == (0, parsed.digest, False)
+    assert [encoded.replace(built.guid, parsed.guid) for encoded in built.envelopes] == list(parsed.envelopes)
+    sealed = Send.build(ME, 7, KEY, PEER, 0, 0, False, False, [(1, 0, b"", EnvelopeType.SEALED)], 100, 16)
+    assert (sealed.code, sealed.type, sealed.sealed) == (0, 0, True)
+    for wrong in ((1, 0), (1, 0, b"", 1, 1)):
+        with pytest.raises(ValueError, match="unpack"):
+            Send.build(ME, 7, KEY, PEER, 1, 0, False, False, [wrong], 100, 16)  # type: ignore[list-item]
+
+
 def test_build_makes_what_parsing_makes() -> None:
     parsed = parse_send(urgent=True, contents=contents(1, 2))
     built = Send.build(ME, 7, KEY, PEER, 1, 1_780_000_000_000, True, False, [(1, 0, b"x"), (2, 0, b"x")], 100, 16)
@@ -180,7 +229,7 @@ def test_build_refuses_as_parsing_does(code: Code, key: bytes, items: list[tuple
     assert Send.build(ME, 7, key, PEER, 1, 0, False, False, items, 100, 16).code == code
 
 
-@pytest.mark.parametrize("item", [(-1, 0, b""), (2**32, 0, b""), (1, 2**32, b"")])
+@pytest.mark.parametrize("item", [(-1, 0, b""), (2**32, 0, b""), (1, 2**32, b""), (1, 0, b"", 2**31)])
 def test_build_raises_on_numbers_that_no_frame_can_carry(item: tuple[int, int, bytes]) -> None:
     with pytest.raises(OverflowError):
         Send.build(ME, 7, KEY, PEER, 1, 0, False, False, [item], 100, 16)
@@ -198,7 +247,20 @@ def test_an_identity_needs_limits_the_parser_can_hold(max_devices: int) -> None:
 
 def test_the_digest_is_that_of_the_model() -> None:
     send = parse_send(urgent=True, contents=[pb.DeviceContent(device=n, registration_id=5, content=b"y" * n) for n in (1, 8, 9)])
-    assert send.digest == digest(PEER, 1, True, False, [(n, 5, b"y" * n) for n in (1, 8, 9)])
+    assert send.digest == digest(PEER, 1, True, False, [(n, 5, b"y" * n, 0) for n in (1, 8, 9)])
+
+
+def test_the_digest_counts_the_type_of_each_content_and_not_where_it_stood() -> None:
+    alike: list[dict[str, Any]] = [
+        {"type": 1, "contents": typed(0, 3)},
+        {"type": 3, "contents": typed(1, 0)},
+        {"type": 0, "contents": typed(1, 3)},
+        {"type": 8, "contents": typed(1, 3)},
+    ]
+    assert len({parse_send(**fields).digest for fields in alike}) == 1
+    others = [typed(3, 1), typed(1, 1), typed(3, 3), typed(1, 8), typed(6, 6)]
+    assert len({parse_send(contents=each).digest for each in [typed(1, 3), *others]}) == 1 + len(others)
+    assert parse_send(type=1, contents=typed(1, 3)).digest == digest(PEER, 1, False, False, [(1, 0, b"x", 0), (2, 0, b"x", 3)])
 
 
 def test_the_digest_moves_with_everything_but_the_timestamp_and_the_client_id() -> None:

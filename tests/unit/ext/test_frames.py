@@ -230,15 +230,24 @@ def test_an_envelope_is_read_alone_with_and_without_its_server_timestamp() -> No
     timestamp=u64,
     urgent=st.booleans(),
     ephemeral=st.booleans(),
-    contents=st.lists(st.tuples(u32, u32, st.binary(max_size=200)), max_size=5),
+    contents=st.lists(
+        st.tuples(u32, u32, st.binary(max_size=200)) | st.tuples(u32, u32, st.binary(max_size=200), st.integers(-(2**31), 2**31 - 1)),
+        max_size=5,
+    ),
 )
 def test_a_send_is_what_the_official_runtime_writes(
-    client_id: bytes, destination: bytes, type: int, timestamp: int, urgent: bool, ephemeral: bool, contents: list[tuple[int, int, bytes]]
+    client_id: bytes,
+    destination: bytes,
+    type: int,
+    timestamp: int,
+    urgent: bool,
+    ephemeral: bool,
+    contents: list[tuple[int, int, bytes] | tuple[int, int, bytes, int]],
 ) -> None:
     send = pb.Send(client_id=client_id, destination_account=destination, type=type, client_timestamp=timestamp, urgent=urgent)
     send.ephemeral = ephemeral
-    for device, registration_id, content in contents:
-        send.contents.add(device=device, registration_id=registration_id, content=content)
+    for device, registration_id, content, *own in contents:
+        send.contents.add(device=device, registration_id=registration_id, content=content, type=own[0] if own else 0)
     frame = encode_send(client_id, destination, type, timestamp, urgent, ephemeral, contents)
     assert frame == encoded(pb.ClientFrame(sends=[send]))
     assert oracle.client_frame(frame)
@@ -266,6 +275,7 @@ def test_frames_joined_are_one_frame() -> None:
         lambda: encode_send(ID, ID, 2**31, 0, False, False, []),
         lambda: encode_send(ID, ID, 1, -1, False, False, []),
         lambda: encode_send(ID, ID, 1, 0, False, False, [(2**32, 0, b"")]),
+        lambda: encode_send(ID, ID, 1, 0, False, False, [(1, 0, b"", 2**31)]),
         lambda: encode_ack([2**64]),
         lambda: encode_ack([-1]),
     ],

@@ -24,21 +24,22 @@ LIMITS = Limits()
 
 device_contents = st.tuples(st.integers(1, 2**31 - 1), st.integers(0, 2**32 - 1), st.binary(max_size=50))
 contents = st.lists(device_contents, min_size=1, max_size=5, unique_by=lambda one: one[0])
-FIELDS = ("code", "client_id", "destination", "type", "client_timestamp", "urgent", "ephemeral", "digest", "devices", "registration_ids")
+types = st.just([6] * 5) | st.lists(st.sampled_from([1, 3, 8]), min_size=5, max_size=5)
+FIELDS = ("code", "client_id", "destination", "sealed", "client_timestamp", "urgent", "ephemeral", "digest", "devices", "registration_ids")
 
 
-@given(contents, st.sampled_from([1, 3, 6, 8]), st.integers(0, 2**63 - 1), st.booleans(), st.booleans(), st.none() | st.uuids())
+@given(contents, types, st.integers(0, 2**63 - 1), st.booleans(), st.booleans(), st.none() | st.uuids())
 def test_json_and_protobuf_make_the_same_send(
-    wanted: list[tuple[int, int, bytes]], kind: int, timestamp: int, urgent: bool, online: bool, key: UUID | None
+    wanted: list[tuple[int, int, bytes]], kinds: list[int], timestamp: int, urgent: bool, online: bool, key: UUID | None
 ) -> None:
     messages = [
         {"type": kind, "destinationDeviceId": device, "destinationRegistrationId": registration, "content": b64encode(content).decode()}
-        for device, registration, content in wanted
+        for (device, registration, content), kind in zip(wanted, kinds, strict=False)
     ]
     text = json.dumps({"messages": messages, "timestamp": timestamp, "urgent": urgent, "online": online}).encode()
-    frame = frames.Send(destination_account=BOB, type=kind, client_timestamp=timestamp, urgent=urgent, ephemeral=online)
-    for device, registration, content in wanted:
-        frame.contents.add(device=device, registration_id=registration, content=content)
+    frame = frames.Send(destination_account=BOB, type=kinds[0], client_timestamp=timestamp, urgent=urgent, ephemeral=online)
+    for (device, registration, content), kind in zip(wanted, kinds, strict=False):
+        frame.contents.add(device=device, registration_id=registration, content=content, type=0 if kind == kinds[0] else kind)
     given_key = None if key is None else key.bytes
     one = json_send(text, BOB, given_key, ALICE, LIMITS)
     other = protobuf_send(frame.SerializeToString(), BOB, given_key, ALICE, LIMITS)
