@@ -151,7 +151,7 @@ async def test_an_idle_device_costs_redis_nothing(worker: Make, raw: Redis) -> N
     await raw.config_resetstat()
 
     async def renewed() -> bool:
-        return (await raw.info("commandstats")).get("cmdstat_pexpire", {}).get("calls", 0) > 5
+        return bool((await raw.info("commandstats")).get("cmdstat_pexpire", {}).get("calls", 0) > 5)
 
     await until(renewed)
     assert "cmdstat_hset" not in await raw.info("commandstats")
