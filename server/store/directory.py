@@ -11,20 +11,22 @@ from veredus.core.errors import StoreUnavailable
 from veredus.core.model import Account, CredentialRow, Device
 from veredus.server.store.pool import Connections, Lost
 
-# One statement, one snapshot: the version and the devices belong together.
+# One statement, one snapshot: the version and the devices belong together. OFFSET 0 keeps each look-up what it says, one descent of an
+# index; as joins they may be planned for tables that are still empty.
 ACCOUNTS = """
 SELECT a.uuid, a.id, a.devices_version, d.id AS device, d.number, d.registration_id
-FROM unnest($1::uuid[]) u(uuid) JOIN account a ON a.uuid = u.uuid AND a.disabled_at IS NULL
-LEFT JOIN device d ON d.account = a.id AND d.revoked_at IS NULL
+FROM unnest($1::uuid[]) u(uuid)
+JOIN LATERAL (SELECT * FROM account WHERE uuid = u.uuid AND disabled_at IS NULL OFFSET 0) a ON true
+LEFT JOIN LATERAL (SELECT * FROM device WHERE account = a.id AND revoked_at IS NULL OFFSET 0) d ON true
 ORDER BY a.id, d.number"""
 
 # The newest registration of each number: an older one is revoked for good.
 CREDENTIALS = """
-SELECT u.uuid, u.number, c.account, c.device, c.secret_salt, c.secret_hash, c.revoked
-FROM unnest($1::uuid[], $2::int[]) u(uuid, number) JOIN LATERAL (
-    SELECT a.id AS account, d.id AS device, d.secret_salt, d.secret_hash, d.revoked_at IS NOT NULL OR a.disabled_at IS NOT NULL AS revoked
-    FROM account a JOIN device d ON d.account = a.id WHERE a.uuid = u.uuid AND d.number = u.number ORDER BY d.id DESC LIMIT 1
-) c ON true"""
+SELECT u.uuid, u.number, a.id AS account, d.id AS device, d.secret_salt, d.secret_hash,
+       d.revoked_at IS NOT NULL OR a.disabled_at IS NOT NULL AS revoked
+FROM unnest($1::uuid[], $2::int[]) u(uuid, number)
+JOIN LATERAL (SELECT * FROM account WHERE uuid = u.uuid OFFSET 0) a ON true
+JOIN LATERAL (SELECT * FROM device WHERE account = a.id AND number = u.number ORDER BY id DESC LIMIT 1) d ON true"""
 
 MAX_NUMBER = 2**31 - 1  # of an integer column; a larger number is nobody's
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from veredus.server.store import statements
+from veredus.server.store.directory import ACCOUNTS, CREDENTIALS
 from veredus.server.store.messages import PAGE, REMOVE
 from veredus.server.store.pool import BATCH, POINT
 
@@ -59,13 +61,16 @@ async def explain(connection: asyncpg.Connection, execute: str) -> Plan:
 
 @pytest.fixture
 async def grown(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A delivery connection on full partitions, with the statements of delivery prepared."""
+    """A delivery connection on full partitions, whose plans were made when they were empty, as they are on a quiet night."""
     connection = await asyncpg.connect(database, server_settings=POINT)
     for number in range(2, PARTITIONS + 1):
         await connection.execute("SELECT mailbox_create_partition($1)", number)
-    await connection.execute(GROW, DEVICES, PARTITIONS, ROWS)
     await connection.execute(f"PREPARE page (bigint, bigint, bigint[], bigint) AS {PAGE}")
     await connection.execute(f"PREPARE remove (bigint[], bigint[]) AS {REMOVE}")
+    await connection.execute("ANALYZE")
+    await explain(connection, "page (1, 0, '{}', 100)")
+    await explain(connection, "remove ('{1}', '{1}')")
+    await connection.execute(GROW, DEVICES, PARTITIONS, ROWS)
     yield connection
     await connection.close()
 
@@ -98,6 +103,27 @@ async def test_a_page_reads_its_rows_in_order_and_stops_at_the_limit(grown: asyn
     assert not kinds(plan) & {"Seq Scan", "Hash Join", "Merge Join", "Bitmap Heap Scan", "Sort"}
 
 
+async def test_accounts_and_credentials_are_looked_up_one_by_one_also_by_a_plan_made_before_there_were_any(database: str) -> None:
+    connection = await asyncpg.connect(database, server_settings=POINT)
+    await connection.execute("ANALYZE")
+    await connection.execute(f"PREPARE accounts (uuid[]) AS {ACCOUNTS}")
+    await connection.execute(f"PREPARE credentials (uuid[], int[]) AS {CREDENTIALS}")
+    nobody = f"'{{{UUID(int=0)}}}'"
+    await explain(connection, f"accounts ({nobody})")
+    await explain(connection, f"credentials ({nobody}, '{{1}}')")
+    await connection.execute("INSERT INTO account (uuid) SELECT gen_random_uuid() FROM generate_series(1, 5000)")
+    await connection.execute(
+        "INSERT INTO device (account, number, registration_id, secret_salt, secret_hash) SELECT id, 1, 1, '', '' FROM account"
+    )
+    uuids = [row["uuid"] for row in await connection.fetch("SELECT uuid FROM account ORDER BY md5(id::text) LIMIT 100")]
+    names = "'{" + ",".join(map(str, uuids)) + "}'"
+    for execute in (f"accounts ({names})", f"credentials ({names}, {array([1] * 100)})"):
+        plan = await explain(connection, execute)
+        assert plan["Actual Rows"] == 100
+        assert pages(plan) <= 8 * 100
+    await connection.close()
+
+
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("name", ["PLAIN", "CAREFUL", "CHANGING", "LOOKUP"])
 async def test_a_commit_reads_tables_by_index_alone_whether_they_are_empty_or_full(database: str, name: str, full: bool) -> None:
@@ -115,6 +141,7 @@ async def test_a_commit_reads_tables_by_index_alone_whether_they_are_empty_or_fu
     plan: Plan = json.loads(text)[0]["Plan"]
     scanned = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] in ("Seq Scan", "Bitmap Heap Scan")}
     assert scanned <= {"send_state"}
+    assert all("Index Cond" in node for node in nodes(plan) if node["Node Type"] in ("Index Scan", "Index Only Scan"))
     for node in nodes(plan):
         if node["Node Type"] in ("Nested Loop", "Merge Join") and name != "LOOKUP":
             pytest.fail(f"{name}: {node['Node Type']}")
