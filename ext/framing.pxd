@@ -11,7 +11,6 @@ cdef enum Fault:
     FINE = 0
     UNSUPPORTED_DATA = 2
     BUSY = 12
-    SHUTTING_DOWN = 17
     TIMEOUT = 19
     INTERNAL = 20
     MESSAGE_TOO_BIG = 22

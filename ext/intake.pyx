@@ -18,7 +18,7 @@ from libc.string cimport memcpy, memmove
 from picows.picows cimport WSFrame, WSMsgType, WSTransport
 
 from veredus.ext.framing cimport (
-    BUSY, CLOSE, CONTINUATION, FINE, Fault, INTERNAL, INVALID_TEXT, MESSAGE_TOO_BIG, PROTOCOL_VIOLATION, TEXT, UNSUPPORTED_DATA, Utf8,
+    BUSY, CLOSE, CONTINUATION, FINE, Fault, INTERNAL, INVALID_TEXT, MESSAGE_TOO_BIG, PROTOCOL_VIOLATION, TEXT, TIMEOUT, UNSUPPORTED_DATA, Utf8,
     check_opening, header_size, is_control, may_close_with, read_length, utf8_take, write_header,
 )
 from veredus.ext.intake cimport LOST, OPEN
@@ -30,10 +30,17 @@ cdef enum:
     # picows' buffer begins at 2,048 bytes, of which it offers 1,792, and doubles when fewer than 257 of them stay free
     # (tests/integration/test_picows_contract.py): never put more in.
     TARGET = 1535
+    SPARE = 257
     # Payload of a piece of a large frame: with its eight bytes of header it fits into TARGET. A multiple of four keeps the mask in step.
     PIECE = 1520
     # Header of a piece: two bytes, two of length, four of mask.
     PIECE_HEADER = 8
+
+# Held equal to the error catalogue by a test.
+FAULTS = {
+    "UNSUPPORTED_DATA": UNSUPPORTED_DATA, "BUSY": BUSY, "TIMEOUT": TIMEOUT, "INTERNAL": INTERNAL, "MESSAGE_TOO_BIG": MESSAGE_TOO_BIG,
+    "INVALID_TEXT": INVALID_TEXT, "PROTOCOL_VIOLATION": PROTOCOL_VIOLATION,
+}
 
 
 cdef class Intake(Member):
@@ -50,8 +57,11 @@ cdef class Intake(Member):
             partial_release(&self._partial, self.station.budget)
 
     cdef void attach(self, object parser) except *:
+        cdef object offered = parser.get_buffer(-1)
+        if len(offered) < TARGET + SPARE:
+            raise RuntimeError("picows' read buffer is not the one this was written for")
         self._parser = parser
-        self._target = <uint8_t*>PyMemoryView_GET_BUFFER(parser.get_buffer(-1)).buf
+        self._target = <uint8_t*>PyMemoryView_GET_BUFFER(offered).buf   # moves only when it grows
         self._state = OPEN
 
     cdef void forget(self) noexcept:

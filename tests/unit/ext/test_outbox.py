@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from veredus.core.errors import CATALOGUE, Code
 from veredus.ext.frames import parse_server_frame
+from veredus.ext.intake import FAULTS
 from veredus.ext.outbox import Outbox
 from veredus.server.ws.closings import close_code, closings, endings
 
@@ -124,3 +125,8 @@ def test_every_code_can_close_with_a_code_and_a_reason_rfc_6455_allows() -> None
         assert len(reason) <= 123
     assert close_code(Code.BUSY) == 4503
     assert endings() == {code for code in Code if CATALOGUE[code].close_code}
+
+
+def test_the_codes_the_transport_gives_are_those_of_the_catalogue() -> None:
+    assert {name: Code[name] for name in FAULTS} == FAULTS
+    assert set(FAULTS.values()) - {Code.BUSY} <= endings()
