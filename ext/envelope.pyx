@@ -364,10 +364,11 @@ cdef class Send:
         fields.count = len(held)
         for i in range(min(fields.count, MAX_CONTENTS)):
             content = &fields.contents[i]
-            device, registration_id, data, *own = held[i]
-            (content.type,) = own or (0,)
-            content.device = device
-            content.registration_id = registration_id
+            content.type = 0
+            if len(held[i]) == 4:
+                content.device, content.registration_id, data, content.type = held[i]
+            else:
+                content.device, content.registration_id, data = held[i]
             span(data, &content.bytes)
         return new_send(&fields, who)
 
