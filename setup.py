@@ -12,7 +12,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 ROOT = Path(__file__).resolve().parent
-LAYERS = ("ext", "core", "server", "client")
+LAYERS = ("ext", "core", "server", "client", "bench")
 LINKS = Path("build/pyroot/veredus")
 
 # One place for compiler directives: no file has a header of its own.

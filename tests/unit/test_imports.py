@@ -20,7 +20,8 @@ FORBIDDEN = {
 # Where the server's parts are put together; everything else in the server sees its siblings through the core's ports.
 ROOTS = ("__main__", "wiring", "commands")
 # A WebSocket connection, in parts; nothing else in the server knows picows, of which they use what is only half public.
-CONNECTION = {f"veredus.ext.{part}" for part in ("station", "intake", "channel", "link")}
+# The load generator is a client.
+CONNECTION = {f"veredus.ext.{part}" for part in ("station", "intake", "channel", "link", "generator")}
 SIBLINGS = ("process", "ws", "http", "store", "cluster", "providers", "web")
 
 
@@ -44,7 +45,7 @@ def offences(module: str, found: list[Import]) -> list[str]:
         wrong += [
             f"line {imported.line}: {imported.module}" for imported in found if any(within(imported.module, other) for other in others)
         ]
-    if module not in CONNECTION and not within(module, "veredus.client"):
+    if module not in CONNECTION and not within(module, "veredus.client") and not within(module, "veredus.bench"):
         wrong += [f"line {imported.line}: {imported.module}" for imported in found if within(imported.module, "picows")]
     return wrong
 
