@@ -95,9 +95,9 @@ async def serve(context: WorkerContext, stop: asyncio.Event, fault: str, drain: 
     names = [listener.name for listener in context.listeners]
     tell("serving", index=context.index, incarnation=context.incarnation, names=names, open=sorted(os.listdir("/proc/self/fd")))
     await stop.wait()
-    tell("draining", index=context.index)
     for server in servers:
         server.close()
+    tell("draining", index=context.index)
     if drain == "never":
         await asyncio.Event().wait()
     await connections.none.wait()

@@ -35,13 +35,16 @@ def test_connections_are_spread_over_all_workers(tmp_path: Path) -> None:
 
 
 def test_a_worker_holds_nothing_of_other_workers(tmp_path: Path) -> None:
-    """As many descriptors in the last fork, and in one that replaces another, as in the first."""
+    """The last fork, and one that replaces another, have as many descriptors as an only child."""
+    with Supervised(tmp_path, workers=1).started() as alone:
+        expected = len(alone.wait_for("serving")["open"])
     with Supervised(tmp_path, workers=3).started() as service:
         seen = len(service.events)
         os.kill(service.serving()[1], signal.SIGKILL)
         service.wait_for("serving", since=seen, index=1)
-        assert len({len(told["open"]) for told in service.events if told["event"] == "serving"}) == 1
-        assert len({told["incarnation"] for told in service.events if told["event"] == "serving"}) == 4
+        born = [told for told in service.events if told["event"] == "serving"]
+        assert [len(told["open"]) for told in born] == [expected] * 4
+        assert len({told["incarnation"] for told in born}) == 4
 
 
 def test_a_killed_worker_is_replaced_and_no_connection_is_refused(service: Supervised) -> None:
@@ -108,6 +111,15 @@ def test_a_rolling_restart_that_fails_keeps_the_old_workers(service: Supervised)
     assert service.count("boot fault") == 1
 
 
+def test_a_rolling_restart_does_not_begin_with_the_next_before_the_one_before_is_done(tmp_path: Path) -> None:
+    with Supervised(tmp_path, boot_seconds=1.0).started() as service:
+        (service.faults / "0").write_text("never ready")
+        seen = len(service.events)
+        service.signal(signal.SIGHUP)
+        service.wait_for_log("the rolling restart is abandoned")
+        assert not [told for told in service.events[seen:] if told["event"] == "about to be ready"]
+
+
 def test_two_hang_ups_at_once_leave_no_old_worker(service: Supervised) -> None:
     before = service.serving()
     seen = len(service.events)
@@ -118,6 +130,7 @@ def test_two_hang_ups_at_once_leave_no_old_worker(service: Supervised) -> None:
     assert {index for pid, index in (service.ask() for _ in range(40)) if pid not in before.values()} == {0, 1}
 
 
+@pytest.mark.requirement("SHD-1")
 def test_term_drains_and_ends_with_status_0(service: Supervised) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=BOUND) as slow:
         slow.sendall(b"G")
@@ -145,10 +158,13 @@ def test_a_second_signal_ends_the_draining(tmp_path: Path) -> None:
         service.signal(signal.SIGTERM)
         for index in (0, 1):
             service.wait_for("draining", index=index)
+        with pytest.raises(ConnectionRefusedError):  # so that a balancer goes elsewhere, instead of waiting for nobody
+            service.ask()
         service.signal(signal.SIGINT)
         assert service.end() == 0
 
 
+@pytest.mark.requirement("SHD-1")
 def test_an_interrupt_from_the_keyboard_drains_too(service: Supervised) -> None:
     """It reaches the workers as well: they leave the decision to the supervisor."""
     os.killpg(service.process.pid, signal.SIGINT)
