@@ -117,7 +117,7 @@ class Wakeups(Protocol):
     """Devices that are nowhere and have something stored: their push, due in the store until carried out (MSG-23)."""
 
     async def due(self, devices: Mapping[int, int]) -> None:
-        """For these devices (id → mailbox row id) a push is due. Raises `StoreUnavailable`."""
+        """For these devices (id → mailbox row id) a push is due. Row 0: if its mailbox holds anything. Raises `StoreUnavailable`."""
         ...
 
     async def occupied(self, devices: Sequence[int]) -> set[int]:
@@ -137,6 +137,11 @@ class Origin(Protocol):
     """
 
     refusal: Code
+
+    @property
+    def fresh(self) -> bool:
+        """The same device may just have sent over another worker: rows for devices elsewhere are not pushed ahead of those (P4)."""
+        ...
 
     def answer(self, replies: Sequence[Reply]) -> None:
         """Give answers, in this order. Never raises, never blocks."""

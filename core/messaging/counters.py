@@ -24,7 +24,12 @@ class Counters(msgspec.Struct):
     unknown_acknowledgements: int = 0
     remove_retries: int = 0
     page_retries: int = 0
-    absent_targets: int = 0  # devices that were nowhere when a message for them was committed
+    carried: int = 0  # rows that went to another worker
+    passed_on: int = 0  # items of other workers for devices that were not here any more
+    interruptions: int = 0  # of the bus: all devices were looked into
+    absent_targets: int = 0  # devices that were nowhere when something was committed for them: their push became due
+    owed_dropped: int = 0  # looks left to the sweep because too many were owed
+    swept: int = 0  # devices the sweep found waiting; near zero in normal life
     presence_failures: int = 0
     replaced_sessions: int = 0
     malformed_frames: int = 0

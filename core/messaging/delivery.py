@@ -11,7 +11,7 @@ refused with a code of the catalogue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from veredus.core.errors import CATALOGUE, Code
 from veredus.core.messaging.acks import Remover
@@ -20,10 +20,10 @@ from veredus.core.messaging.context import Context
 from veredus.core.messaging.journal import Journal
 from veredus.core.messaging.lane import Pending
 from veredus.core.messaging.pager import Pager
-from veredus.core.messaging.routing import Routing
+from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.seen import Seen
 from veredus.core.messaging.session import Session
-from veredus.core.model import Principal, Reply, Submission
+from veredus.core.model import Location, Principal, Reply, Submission
 from veredus.core.ports import Directory, MessageStore, Origin, Presence, Wire
 from veredus.ext.envelope import Send
 
@@ -33,19 +33,18 @@ CLAIM_SECONDS = 1.0  # presence is a hint: a device does not wait longer than th
 class Delivery:
     """The message path of one worker. `run` must be running while it is used."""
 
-    def __init__(
-        self, store: MessageStore, directory: Directory, presence: Presence, routing: Routing, epoch: bytes, context: Context
-    ) -> None:
+    def __init__(self, store: MessageStore, directory: Directory, presence: Presence, relay: Relay, epoch: bytes, context: Context) -> None:
         self._presence = presence
         self._epoch = epoch
         self._context = context
         self._addressbook = Addressbook(directory, context.clock)
         self._seen = Seen(context.limits.seen_entries)
         self._closing = False
-        self.routing = routing
+        self.relay = relay
+        self.routing = relay.routing
         self.remover = Remover(store, context)
         self._pager = Pager(store, context)
-        self._journal = Journal(store, self._addressbook, self.routing, self._locate, self._seen, context)
+        self._journal = Journal(store, self._addressbook, relay, self._locate, self._seen, context)
 
     # --------------------------------------------------------------------------------------------------------------------- sending
 
@@ -93,19 +92,18 @@ class Delivery:
             self._context.counters.repeated += 1
             recipient = self._addressbook.get(send.destination)
             if recipient is not None:
-                self.routing.ring([device.id for device in recipient.devices.values()])
+                self.relay.owe_all([device.id for device in recipient.devices.values()])
 
-    async def _locate(self, submissions: Sequence[Submission]) -> None:
+    async def _locate(self, submissions: Sequence[Submission]) -> Mapping[int, Location]:
         """Where are the recipients that are not here? Runs beside the commit."""
         elsewhere = {device for submission in submissions for device in submission.targets if device not in self.routing}
         if not elsewhere:
-            return
+            return {}
         try:
-            located = await self._presence.locate(sorted(elsewhere))
+            return await self._presence.locate(sorted(elsewhere))
         except Exception:  # presence holds hints: whatever happened to it, the messages are in the store
             self._context.counters.presence_failures += 1
-            return
-        self._context.counters.absent_targets += len(elsewhere) - len(located)
+            return {}
 
     # ------------------------------------------------------------------------------------------------------------------- receiving
 
@@ -121,21 +119,24 @@ class Delivery:
         """Register here, claim, then look into the mailbox: in this order nobody's wake-up is lost (section 5a)."""
         try:
             async with asyncio.timeout(CLAIM_SECONDS):
-                await self._presence.claim([principal.device_id])
+                [displaced] = await self._presence.claim([principal.device_id])
+                await self.relay.displaced({principal.device_id: displaced})
         except Exception:
             self._context.counters.presence_failures += 1
         session.on_claimed()
 
-    def left(self, principal: Principal, session: Session) -> None:
-        """A session ended."""
+    def left(self, principal: Principal, session: Session, unsure: int | None) -> None:
+        """A session ended; with `unsure`, with rows up to this one that its device may not have (0: nobody knows)."""
         if self.routing.detach(principal.device_id, session) and not self._closing:
-            self._pager.spawn(self._release(principal.device_id))
+            self._pager.spawn(self._release(principal.device_id, unsure))
 
-    async def _release(self, device: int) -> None:
+    async def _release(self, device: int, unsure: int | None) -> None:
         try:
             await self._presence.release([device])
         except Exception:
             self._context.counters.presence_failures += 1
+        if unsure is not None:
+            self.relay.owe(device, unsure)
 
     # -------------------------------------------------------------------------------------------------------------------- lifetime
 
@@ -145,6 +146,7 @@ class Delivery:
             group.create_task(self._journal.run())
             group.create_task(self.remover.run())
             group.create_task(self._pager.run())
+            group.create_task(self.relay.run())
 
     async def close(self) -> None:
         """Take nothing more, finish what was taken: sends are committed and answered, acknowledged rows removed."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from veredus.core import faults
 from veredus.core.errors import Code, ResultUnknown, StoreUnavailable
@@ -21,9 +21,9 @@ from veredus.core.messaging.addressbook import Addressbook
 from veredus.core.messaging.answers import Answers
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.lane import Lane, Pending
-from veredus.core.messaging.routing import Routing
+from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.seen import Seen
-from veredus.core.model import Outcome, Reply, Submission, Verdict
+from veredus.core.model import Item, ItemKind, Location, Outcome, Reply, Submission, Verdict
 from veredus.core.ports import MessageStore
 
 _log = logging.getLogger(__name__)
@@ -58,14 +58,15 @@ class Journal:
         self,
         store: MessageStore,
         addressbook: Addressbook,
-        routing: Routing,
-        locate: Callable[[Sequence[Submission]], Awaitable[None]],
+        relay: Relay,
+        locate: Callable[[Sequence[Submission]], Awaitable[Mapping[int, Location]]],
         seen: Seen,
         context: Context,
     ) -> None:
         self._store = store
         self._addressbook = addressbook
-        self._routing = routing
+        self._relay = relay
+        self._routing = relay.routing
         self._locate = locate
         self._context = context
         self._settling = 0
@@ -94,20 +95,20 @@ class Journal:
 
     async def _process(self, batch: list[Pending]) -> None:
         jobs = [Job(pending) for pending in batch]
+        located: dict[int, Location] = {}
         try:
             await self._judge(jobs)
-            self._relay(jobs)
-            await self._commit(jobs)
+            await self._commit(jobs, located)
             stale = [job for job in jobs if job.outcome is not None and job.outcome.verdict is Verdict.STALE_DEVICES]
             if stale:
-                await self._judge_again(stale)
+                await self._judge_again(stale, located)
         except StoreUnavailable as error:
             _refuse_open(jobs, Code.UNAVAILABLE, error.retry_after_ms)
         except Exception as error:
             # Our bug. This batch is refused, the lane lives on: one fault must not stop everybody's messages.
             _log.error("a batch failed: %s", faults.describe(error))
             _refuse_open(jobs, Code.INTERNAL, self._context.limits.retry_after_ms)
-        self._finish(jobs)
+        await self._finish(jobs, located)
 
     async def _judge(self, jobs: list[Job], fresh: bool = False) -> None:
         """Turn sends into submissions, or into refusals. With `fresh`, after reading the recipients anew."""
@@ -130,42 +131,36 @@ class Journal:
         if outdated:
             await self._judge(outdated, fresh=True)
 
-    def _relay(self, jobs: list[Job]) -> None:
-        """Ephemeral sends go to whoever is here and are stored nowhere: OK promises nothing more."""
-        now = 0
-        for job in jobs:
-            send, submission = job.pending.send, job.submission
-            if send.ephemeral and submission is not None:
-                now = now or self._context.clock.now_ms()
-                self._routing.route_ephemeral(send, submission.targets, now)
-                job.submission = None
-                job.reply = Reply(send.client_id, Code.OK, send.guid, now, submission.needs_sync)
+    async def _commit(self, jobs: list[Job], located: dict[int, Location]) -> None:
+        """Make the submissions durable; beside that, learn into `located` where their devices are. Ephemeral ones are only located."""
+        wanted = [job.submission for job in jobs if job.submission is not None]
+        storing = [job for job in jobs if job.submission is not None and not job.pending.send.ephemeral]
+        locating = asyncio.ensure_future(self._locate(wanted))
+        try:
+            if storing:
+                await self._store_jobs(storing)
+        finally:
+            located.update(await locating)
 
-    async def _commit(self, jobs: list[Job]) -> None:
-        committing = [job for job in jobs if job.submission is not None]
-        if not committing:
-            return
-        submissions = [job.submission for job in committing if job.submission is not None]
+    async def _store_jobs(self, jobs: list[Job]) -> None:
+        submissions = [job.submission for job in jobs if job.submission is not None]
         self._context.counters.batches += 1
-        locating = asyncio.ensure_future(self._locate(submissions))
         try:
             outcomes = await self._store.commit(submissions)
         except ResultUnknown:
-            self.answers.disown(job.pending.origin for job in committing)
+            self.answers.disown(job.pending.origin for job in jobs)
             outcomes = await self._settle(submissions)
-        finally:
-            await locating
-        for job, outcome in zip(committing, outcomes, strict=True):
+        for job, outcome in zip(jobs, outcomes, strict=True):
             job.outcome = outcome
             if outcome.verdict is Verdict.COMMITTED:
                 self._context.mark("committed", outcome.guid)
 
-    async def _judge_again(self, stale: list[Job]) -> None:
+    async def _judge_again(self, stale: list[Job], located: dict[int, Location]) -> None:
         """The devices of some recipients changed since they were read: once more with fresh ones, in the same order."""
         for job in stale:
             job.submission = job.outcome = None
         await self._judge(stale, fresh=True)
-        await self._commit(stale)
+        await self._commit(stale, located)
 
     async def _settle(self, submissions: Sequence[Submission]) -> list[Outcome]:
         """Learn the result of a commit whose answer was lost, however long that takes."""
@@ -186,20 +181,49 @@ class Journal:
 
     # -------------------------------------------------------------------------------------------------------------------- afterwards
 
-    def _finish(self, jobs: list[Job]) -> None:
-        """Ring, push, answer: in this order, so that nothing overtakes a row that has to be paged."""
+    async def _finish(self, jobs: list[Job], located: dict[int, Location]) -> None:
+        """Tell other workers, ring, push, answer: in this order, so that nothing overtakes a row that has to be paged."""
         counters = self._context.counters
+        elsewhere = self._elsewhere(jobs)
+        if elsewhere:
+            await self._relay.carry(elsewhere, located)
         for job in jobs:
             if job.outcome is not None and job.outcome.verdict is Verdict.REPEATED:
                 assert job.submission is not None
                 counters.repeated += 1
                 self._routing.ring(job.submission.targets)
         for job in jobs:
-            if job.outcome is not None and job.outcome.verdict is Verdict.COMMITTED:
-                assert job.submission is not None
+            if job.submission is None:
+                continue
+            if job.outcome is None:
+                job.reply = job.reply or self._push_ephemeral(job.submission)
+            elif job.outcome.verdict is Verdict.COMMITTED:
                 counters.committed += 1
                 self._routing.route(job.submission, job.outcome)
         self.answers.give([(job.pending, job.reply or self._reply(job)) for job in jobs])
+
+    def _elsewhere(self, jobs: list[Job]) -> list[Item]:
+        """What devices that are not here have to hear."""
+        items: list[Item] = []
+        routing, now = self._routing, self._context.clock.now_ms()
+        for job in jobs:
+            submission, outcome = job.submission, job.outcome
+            if submission is None or (outcome is None and job.reply is not None):
+                continue
+            for index, device in enumerate(submission.targets):
+                if device not in routing and (item := _item(job.pending, device, index, outcome, now)) is not None:
+                    items.append(item)
+        return items
+
+    def _push_ephemeral(self, submission: Submission) -> Reply | None:
+        """An ephemeral send goes to whoever is here and is stored nowhere: OK promises nothing more."""
+        send = submission.send
+        if not send.ephemeral:
+            return None
+        now = self._context.clock.now_ms()
+        for device, envelope in zip(submission.targets, send.envelopes, strict=True):
+            self._routing.push_ephemeral(device, envelope, now)
+        return Reply(send.client_id, Code.OK, send.guid, now, submission.needs_sync)
 
     def _reply(self, job: Job) -> Reply:
         client_id, outcome = job.pending.send.client_id, job.outcome
@@ -208,6 +232,18 @@ class Journal:
         if outcome.verdict in _CODES:
             return Reply(client_id, _CODES[outcome.verdict])
         return Reply(client_id, Code.OK, outcome.guid, outcome.server_timestamp, outcome.needs_sync)
+
+
+def _item(pending: Pending, device: int, index: int, outcome: Outcome | None, now: int) -> Item | None:
+    """What another worker is told of one target of a send; None: nothing."""
+    send = pending.send
+    if outcome is None:
+        return Item(ItemKind.EPHEMERAL, device, 0, send.guid, now, send.envelopes[index]) if send.ephemeral else None
+    if outcome.verdict is Verdict.COMMITTED and not pending.origin.fresh:
+        return Item(ItemKind.ROW, device, outcome.ids[index], outcome.guid, outcome.server_timestamp, send.envelopes[index])
+    if outcome.verdict is Verdict.COMMITTED:
+        return Item(ItemKind.DOORBELL, device, outcome.ids[index])
+    return Item(ItemKind.DOORBELL, device) if outcome.verdict is Verdict.REPEATED else None
 
 
 def _refuse_open(jobs: list[Job], code: Code, retry_after_ms: int) -> None:

@@ -199,6 +199,10 @@ class Mailbox:
             del self._removals[oldest], self._sent[oldest]
         self._leave_lagging()
 
+    def oldest(self) -> Entry | None:
+        """The delivery that has waited longest for its acknowledgement."""
+        return next(iter(self._log.values()), None)
+
     def on_writable(self) -> None:
         """The outbox has room again."""
         self._writable = True

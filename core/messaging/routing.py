@@ -11,7 +11,6 @@ from typing import Protocol
 
 from veredus.core.messaging.context import Context
 from veredus.core.model import Location, Outcome, Row, Submission
-from veredus.ext.envelope import Send
 
 
 class Receiver(Protocol):
@@ -31,6 +30,10 @@ class Receiver(Protocol):
 
     def replace(self) -> None:
         """The same device connected again: give way."""
+        ...
+
+    def silent(self) -> int:
+        """The row that has waited for its acknowledgement since the last call, 0 when there is none."""
         ...
 
 
@@ -83,18 +86,30 @@ class Routing:
                 self._counters.doorbells += 1
                 receiver.ring()
 
+    def devices(self) -> list[int]:
+        """All devices that are here."""
+        return list(self._receivers)
+
+    def silent(self) -> dict[int, int]:
+        """Devices that have not acknowledged their oldest delivery since the last call, with its row."""
+        return {device: row_id for device, receiver in self._receivers.items() if (row_id := receiver.silent())}
+
+    def push(self, device: int, row: Row) -> None:
+        """A committed row for a device that is here."""
+        if self._receivers[device].push(row):
+            self._counters.delivered += 1
+
+    def push_ephemeral(self, device: int, envelope: bytes, server_timestamp: int) -> None:
+        """For whoever is here and keeps up; the others never hear of it."""
+        receiver = self._receivers.get(device)
+        if receiver is None or not receiver.push_ephemeral(envelope, server_timestamp):
+            self._counters.ephemeral_dropped += 1
+
     def route(self, submission: Submission, outcome: Outcome) -> None:
-        """Push the rows of one committed send."""
-        send = submission.send
-        for device, row_id, envelope in zip(submission.targets, outcome.ids, send.envelopes, strict=True):
-            receiver = self._receivers.get(device)
+        """Push the rows of one committed send to those of its devices that are here."""
+        receivers = self._receivers
+        for device, row_id, envelope in zip(submission.targets, outcome.ids, submission.send.envelopes, strict=True):
+            receiver = receivers.get(device)
             if receiver is not None and receiver.push(Row(row_id, outcome.guid, outcome.server_timestamp, envelope)):
                 self._counters.delivered += 1
         self._context.mark("routed", outcome.guid)
-
-    def route_ephemeral(self, send: Send, targets: Sequence[int], server_timestamp: int) -> None:
-        """Hand an ephemeral send to the devices that are here and keep up; the others never hear of it."""
-        for device, envelope in zip(targets, send.envelopes, strict=True):
-            receiver = self._receivers.get(device)
-            if receiver is None or not receiver.push_ephemeral(envelope, server_timestamp):
-                self._counters.ephemeral_dropped += 1

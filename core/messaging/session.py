@@ -20,11 +20,15 @@ from veredus.ext.envelope import Inbound
 if TYPE_CHECKING:
     from veredus.core.messaging.delivery import Delivery
 
+# For so long after it connects, a connection's sends reach other workers' devices by doorbell and page: what the same device sent just
+# before over another worker may still be under way on the bus. An interruption of the bus is noticed within 5 s.
+FRESH_SECONDS = 6.0
+
 
 class Session:
     """`ports.Peer` to its wire, `ports.Origin` to the journal, `routing.Receiver` to everybody who sends to it."""
 
-    __slots__ = ("_context", "_delivery", "_pager", "_wire", "mailbox", "principal", "refusal")
+    __slots__ = ("_context", "_delivery", "_opened", "_pager", "_silent_tag", "_wire", "mailbox", "principal", "refusal")
 
     def __init__(self, principal: Principal, wire: Wire, delivery: Delivery, pager: Pager, context: Context) -> None:
         self.principal = principal
@@ -34,6 +38,13 @@ class Session:
         self._delivery = delivery
         self._pager = pager
         self._context = context
+        self._opened = context.clock.monotonic()
+        self._silent_tag = 0
+
+    @property
+    def fresh(self) -> bool:
+        """See `ports.Origin`."""
+        return self._context.clock.monotonic() - self._opened < FRESH_SECONDS
 
     @property
     def closed(self) -> bool:
@@ -66,8 +77,10 @@ class Session:
 
     def on_lost(self) -> None:
         """The connection is gone. Its sends that wait are stored all the same; its client asks for their answers when it is back."""
-        self.mailbox.close()
-        self._delivery.left(self.principal, self)
+        unsure = self.mailbox.state is not State.LIVE
+        left = self.mailbox.close()
+        newest = max([entry.id for entry in left], default=0)
+        self._delivery.left(self.principal, self, newest if left or unsure else None)
 
     # --------------------------------------------------------------------------------------------------------- what the store brings
 
@@ -114,6 +127,14 @@ class Session:
         self.mailbox.close()
         self._wire.error(Code.REPLACED)
         self._wire.close(Code.REPLACED)
+
+    def silent(self) -> int:
+        """See `routing.Receiver`."""
+        oldest = self.mailbox.oldest()
+        tag = oldest.tag if oldest is not None else 0
+        waited = tag != 0 and tag == self._silent_tag
+        self._silent_tag = tag
+        return oldest.id if waited and oldest is not None else 0
 
     # ------------------------------------------------------------------------------------------------------------------ as an origin
 

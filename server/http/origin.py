@@ -12,6 +12,8 @@ from veredus.core.model import Reply
 class RequestOrigin:
     """`core.ports.Origin`. The send goes on whatever becomes of the request: a commit is never cancelled, only its answer given up."""
 
+    fresh = True  # the device's last request may have gone to another worker
+
     def __init__(self, client_id: bytes) -> None:
         self.refusal = Code.OK
         self._client_id = client_id

@@ -1,4 +1,4 @@
-"""Presence in memory."""
+"""Presence in memory, shared by the workers of a test."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from veredus.core.model import Location
 
 @dataclass
 class MemoryPresence:
-    """Knows whom it was told of. `gate` holds `locate` back; `broken` makes every call fail."""
+    """One worker's view of `here`, which several may share. `gate` holds `locate` back; `broken` makes every call fail."""
 
+    worker: str = "one"
     here: dict[int, Location] = field(default_factory=dict)
     broken: bool = False
     gate: asyncio.Event | None = None
@@ -21,13 +22,14 @@ class MemoryPresence:
     async def claim(self, devices: Sequence[int]) -> list[Location | None]:
         self._check()
         displaced = [self.here.get(device) for device in devices]
-        self.here.update({device: Location("test", "1", 1) for device in devices})
+        self.here.update({device: Location(self.worker, "1", 1) for device in devices})
         return displaced
 
     async def release(self, devices: Sequence[int]) -> None:
         self._check()
         for device in devices:
-            self.here.pop(device, None)
+            if (location := self.here.get(device)) is not None and location.worker == self.worker:
+                del self.here[device]
 
     async def locate(self, devices: Sequence[int]) -> Mapping[int, Location]:
         self.located.set()

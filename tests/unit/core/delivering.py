@@ -8,16 +8,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from tests.fakes.bus import MemoryBus
 from tests.fakes.presence import MemoryPresence
 from tests.fakes.store import MemoryDirectory, MemoryStore
+from tests.fakes.wakeups import MemoryWakeups
 from tests.fakes.wire import MemoryWire
+from veredus.core.clock import Clock, SystemClock
 from veredus.core.errors import Code
 from veredus.core.limits import Limits
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.routing import Routing
 from veredus.core.messaging.session import Session
-from veredus.core.model import Account, Device, EnvelopeType, Principal, Reply
+from veredus.core.model import Account, Device, EnvelopeType, Location, Principal, Reply
 from veredus.ext.envelope import Inbound, Send
 
 
@@ -27,6 +31,7 @@ class RecordingOrigin:
 
     replies: list[Reply] = field(default_factory=list)
     refusal: Code = Code.OK
+    fresh: bool = False
     unknown: bool = False
     reading: bool = True
 
@@ -44,15 +49,27 @@ class RecordingOrigin:
 
 
 class World:
-    """Accounts, a store and one worker's delivery."""
+    """Accounts, a store, and one or more workers on it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
         self.store = MemoryStore()
         self.directory = MemoryDirectory(self.store)
-        self.presence = MemoryPresence()
-        self.context = Context(limits=limits or Limits())
-        self.delivery = Delivery(self.store, self.directory, self.presence, Routing(self.context), b"e" * 16, self.context)
+        self.bus = MemoryBus()
+        self.wakeups = MemoryWakeups(self.store)
+        self.limits = limits or Limits()
+        self.clock = clock or SystemClock()
+        self._here: dict[int, Location] = {}
         self._devices = 0
+        self.delivery, self.presence = self.worker("one")
+        self.context = self.delivery._context
+
+    def worker(self, name: str) -> tuple[Delivery, MemoryPresence]:
+        """Build a worker; `run` it to use it."""
+        context = Context(limits=self.limits, clock=self.clock)
+        presence = MemoryPresence(name, self._here)
+        relay = Relay(name, self.bus, presence, self.wakeups, Routing(context), context)
+        self.bus.workers[name] = relay
+        return Delivery(self.store, self.directory, presence, relay, b"e" * 16, context), presence
 
     def account(self, devices: int = 1) -> list[Principal]:
         """A new account; a principal for each of its devices."""
@@ -73,23 +90,31 @@ class World:
             made[number] = old.devices.get(number) or Device(self._devices, number, 1000 + number)
         self.store.accounts[account] = Account(old.id, account, old.devices_version + 1, made)
 
-    def connect(self, principal: Principal) -> tuple[Session, MemoryWire]:
+    def connect(self, principal: Principal, to: Delivery | None = None) -> tuple[Session, MemoryWire]:
         wire = MemoryWire()
-        return self.delivery.open(principal, wire), wire
+        return (to or self.delivery).open(principal, wire), wire
 
-    async def online(self, principal: Principal) -> tuple[Session, MemoryWire]:
+    async def online(self, principal: Principal, to: Delivery | None = None) -> tuple[Session, MemoryWire]:
         """Connected, and its stored messages sent."""
-        session, wire = self.connect(principal)
+        session, wire = self.connect(principal, to)
         await until(lambda: bool(wire.drained_at))
         return session, wire
 
 
 @asynccontextmanager
-async def running(limits: Limits | None = None) -> AsyncIterator[World]:
-    world = World(limits)
-    task = asyncio.ensure_future(world.delivery.run())
-    try:
+async def running(limits: Limits | None = None, clock: Clock | None = None) -> AsyncIterator[World]:
+    """A world with one worker running."""
+    world = World(limits, clock)
+    async with at_work(world.delivery):
         yield world
+
+
+@asynccontextmanager
+async def at_work(delivery: Delivery) -> AsyncIterator[Delivery]:
+    """Run a worker; leaving kills it."""
+    task = asyncio.ensure_future(delivery.run())
+    try:
+        yield delivery
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
