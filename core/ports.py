@@ -120,12 +120,19 @@ class Wakeups(Protocol):
         """For these devices (id → mailbox row id) a push is due. Row 0: if its mailbox holds anything. Raises `StoreUnavailable`."""
         ...
 
+    async def awake(self, devices: Sequence[int]) -> None:
+        """These devices have looked into their mailboxes: no push is due any more. Raises `StoreUnavailable`."""
+        ...
+
     async def occupied(self, devices: Sequence[int]) -> set[int]:
         """Those of these devices whose mailboxes hold anything. One statement for up to 500. Raises `StoreUnavailable`."""
         ...
 
     async def overdue(self, seconds: float) -> list[tuple[int, int]]:
-        """(device, newest row) of mailboxes with rows that have waited for at least so long, of the last minutes. For the sweep's owner."""
+        """(device, newest row) of mailboxes with rows that were stored one to three times so long ago and are still there.
+
+        Empty for whoever asks before `seconds` have passed since anybody did.
+        """
         ...
 
 

@@ -124,6 +124,7 @@ class Delivery:
         except Exception:
             self._context.counters.presence_failures += 1
         session.on_claimed()
+        self.relay.woke(principal.device_id)
 
     def left(self, principal: Principal, session: Session, unsure: int | None) -> None:
         """A session ended; with `unsure`, with rows up to this one that its device may not have (0: nobody knows)."""

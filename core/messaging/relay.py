@@ -26,8 +26,7 @@ MOST_OWED = 100_000  # devices; beyond it the sweep finds them (counted)
 PROBE_DEVICES = 500  # 1.4 ms of PostgreSQL a statement (measured)
 LOOK_DEVICES = 500  # located with one read
 RETRY_SECONDS = 0.5
-SWEEP_SECONDS = 60.0
-SWEEP_AGE_SECONDS = 30.0  # what waits unacknowledged for longer should have been told of: the sweep asks why
+SWEEP_SECONDS = 30.0  # rows are found when they are 30 to 90 s old, at least once within 60 s
 UNACKNOWLEDGED_SECONDS = 20.0  # a connected device that does not answer for so long may be asleep
 
 _log = logging.getLogger(__name__)
@@ -45,6 +44,7 @@ class Relay:
         self._context = context
         self._owed: dict[int, tuple[int, int]] = {}  # device → (newest row known, hops)
         self._replaced: set[int] = set()
+        self._woken: set[int] = set()
         self._probing = False
         self._work = asyncio.Event()
 
@@ -77,6 +77,11 @@ class Relay:
         """The same for devices of which no row is named."""
         for device in devices:
             self.owe(device, 0)
+
+    def woke(self, device: int) -> None:
+        """A device connected here and is sent what is stored: it needs no push."""
+        self._woken.add(device)
+        self._work.set()
 
     async def displaced(self, locations: Mapping[int, Location | None]) -> None:
         """These devices were claimed here: tell the workers that held them."""
@@ -148,6 +153,9 @@ class Relay:
                 raise
         if self._replaced:
             await self._give_way()
+        if self._woken:
+            woken, self._woken = self._woken, set()
+            await self._wakeups.awake(sorted(woken))
         while self._owed:
             await self._look()
 
@@ -196,9 +204,11 @@ class Relay:
 
     async def _sweep(self) -> None:
         """Whoever has waited too long: once more, wherever he is (section 5f). One worker at a time is given any."""
-        for device, row_id in await self._wakeups.overdue(SWEEP_AGE_SECONDS):
-            self._context.counters.swept += 1
+        overdue = await self._wakeups.overdue(SWEEP_SECONDS)
+        for device, row_id in overdue:
             self.owe(device, row_id)
+        online = await self._presence.locate([device for device, _ in overdue]) if overdue else {}
+        self._context.counters.swept += len(online)
 
     async def _look_at_silent(self) -> None:
         """Devices that are here and do not acknowledge: perhaps a push wakes them."""

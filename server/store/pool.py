@@ -41,6 +41,9 @@ POINT = BASE | {"enable_hashjoin": "off"}
 # Commits reach tables by correlated lookups alone; what they join is lists of one batch, where a nested loop is quadratic.
 BATCH = BASE | {"enable_nestloop": "off"}
 
+# The sweep reads a range of ids through a BRIN index, which only a bitmap scan can use.
+RANGE = BASE | {"enable_bitmapscan": "on", "enable_indexscan": "off", "enable_indexonlyscan": "off"}
+
 # The server went away under the statement: FATAL errors whose transaction may or may not have been committed before.
 SHUTDOWN = frozenset({"57P01", "57P02", "57P03", "57P05"})
 

@@ -8,7 +8,8 @@ from veredus.server.store.accounts import Accounts
 from veredus.server.store.commit import Committer
 from veredus.server.store.directory import PostgresDirectory
 from veredus.server.store.messages import PostgresMessageStore
-from veredus.server.store.pool import BATCH, POINT, Connections, PoolConfig
+from veredus.server.store.pool import BATCH, POINT, RANGE, Connections, PoolConfig
+from veredus.server.store.wakeups import PostgresWakeups
 from veredus.server.store.windows import Windows
 
 
@@ -30,10 +31,12 @@ class Postgres:
         self._commits = _group(config, "commit", config.commits, BATCH)
         self._reads = _group(config, "read", config.reads, POINT)
         self._removes = _group(config, "remove", config.removes, POINT)
+        self._ranges = _group(config, "sweep", 1, RANGE)
         self.windows = Windows(self._reads)
         self.messages = PostgresMessageStore(Committer(self._commits, self.windows), self._reads, self._removes)
         self.directory = PostgresDirectory(self._reads)
         self.accounts = Accounts(self._removes)
+        self.wakeups = PostgresWakeups(self._removes, self._ranges)
 
     async def start(self) -> None:
         """Refuse a server that could lose what was acknowledged (P1) or has no schema. Raises `StoreUnavailable`."""
@@ -41,7 +44,7 @@ class Postgres:
 
     async def close(self) -> None:
         """Let what runs end, then close."""
-        for connections in (self._commits, self._removes, self._reads):
+        for connections in (self._commits, self._removes, self._reads, self._ranges):
             await connections.close()
 
 

@@ -22,6 +22,10 @@ class MemoryWakeups:
             raise StoreUnavailable
         self.pushes.update({device: row for device, row in devices.items() if row or self.store.of(device)})
 
+    async def awake(self, devices: Sequence[int]) -> None:
+        for device in devices:
+            self.pushes.pop(device, None)
+
     async def occupied(self, devices: Sequence[int]) -> set[int]:
         if not self.store.available:
             raise StoreUnavailable
