@@ -32,6 +32,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     retry_after_ms: int = 1000
     # Delivering
     page_rows: int = 100  # SYN-2
+    page_bytes: int = 1 * MIB  # then the page ends after that row: 16 pages at once are 20 MiB at most, and an outbox holds no more
     batch_messages: int = 1000  # SYN-5
     batch_delivery_bytes: int = 10 * MIB  # SYN-5
     window: int = 1000  # unacknowledged deliveries of one connection; SYN-5's batch

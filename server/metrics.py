@@ -5,7 +5,7 @@ No label names an account, a device or an address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,11 +20,11 @@ from veredus.ext.station import Station
 class WorkerMetrics(Collector):
     """One worker's totals and gauges."""
 
-    def __init__(self, counters: Counters, delivery: Delivery, station: Station, presence: msgspec.Struct) -> None:
+    def __init__(self, counters: Counters, delivery: Delivery, station: Station, parts: Mapping[str, msgspec.Struct]) -> None:
         self._counters = counters
         self._delivery = delivery
         self._station = station
-        self._presence = presence
+        self._parts = parts
 
     def collect(self) -> Iterator[Metric]:
         """See `prometheus_client`."""
@@ -32,7 +32,8 @@ class WorkerMetrics(Collector):
             yield CounterMetricFamily(f"veredus_{name}", f"Total of {name.replace('_', ' ')}.", value=value)
         yield GaugeMetricFamily("veredus_sessions", "Devices connected to this worker.", value=len(self._delivery.routing))
         yield _labelled("veredus_websocket", "What the WebSocket connections did.", "what", self._station.counters())
-        yield _labelled("veredus_presence", "What presence did.", "what", msgspec.structs.asdict(self._presence))
+        for name, counters in self._parts.items():
+            yield _labelled(f"veredus_{name}", f"What the {name} did.", "what", msgspec.structs.asdict(counters))
         ended = {Code(code).name: count for code, count in self._station.refused.items()}
         yield _labelled("veredus_connections_ended", "Connections and upgrades ended, by catalogue code.", "code", ended)
 

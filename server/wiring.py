@@ -19,7 +19,9 @@ from veredus.core.identity.authentication import Authenticator
 from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.routing import Routing
+from veredus.server.cluster.bus import RedisBus
 from veredus.server.cluster.presence import RedisPresence
 from veredus.server.cluster.redis import connect
 from veredus.server.config import Config
@@ -33,7 +35,7 @@ from veredus.server.store.partitions import PartitionJob
 from veredus.server.store.postgres import Postgres, StoreConfig
 from veredus.server.store.window_job import WindowJob
 from veredus.server.timeline import RecentTimeline
-from veredus.server.ws.gate import BasicGate
+from veredus.server.ws.gate import AuthenticatingGate
 from veredus.server.ws.port import Port, PortConfig
 
 WINDOW_JOB_SECONDS = 60.0  # windows are a day: a minute late is nothing
@@ -51,10 +53,13 @@ class Worker:
         self.timeline = RecentTimeline() if config.development else None
         self.context = Context(limits=config.limits, clock=clock, timeline=self.timeline)
         self.secrets = DeviceSecrets(config.pepper())
-        self.store = Postgres(StoreConfig(dsn=config.database_url.reveal(), commits=config.limits.lanes + 1))
-        self.routing = Routing(self.context)
+        self.store = Postgres(StoreConfig(dsn=config.database_url.reveal(), commits=config.limits.lanes + 1, limits=config.limits))
+        routing = Routing(self.context)
         self.redis = connect(config.redis_url)
-        self.presence = RedisPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", self.routing, clock)
+        self.presence = RedisPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", routing, clock)
+        self.bus = RedisBus(self.redis, self.presence.worker, self.presence.incarnation, clock)
+        self.relay = Relay(self.presence.worker, self.bus, self.presence, self.store.wakeups, routing, self.context)
+        self.bus.listen(self.relay)
         self.credentials = DeviceCredentials(self.store.directory, self.secrets, config.limits, clock)
         self.health = Checks({"postgres": self.store.messages.epoch, "redis": self.redis.ping}, clock)
         self._registry = CollectorRegistry()
@@ -66,7 +71,8 @@ class Worker:
         """Come up: store first, the port last. Raises what makes a start impossible."""
         config, context = self.config, self.context
         epoch = await self.store.messages.epoch()
-        self.delivery = Delivery(self.store.messages, self.store.directory, self.presence, self.routing, epoch.bytes, context)
+        self.delivery = Delivery(self.store.messages, self.store.directory, self.presence, self.relay, epoch.bytes, context)
+        await self.bus.start()
         await self.presence.start()
         self._spawn(self.delivery.run())
         dsn = config.database_url.reveal()
@@ -75,13 +81,16 @@ class Worker:
         self.port = self._port()
         await self.port.start(sockets)
         assert self.port.station is not None
-        self._registry.register(WorkerMetrics(context.counters, self.delivery, self.port.station, self.presence.counters))
+        self._registry.register(
+            WorkerMetrics(context.counters, self.delivery, self.port.station, self.presence.counters, self.bus.counters)
+        )
         self.health.started()
 
     def _port(self) -> Port:
         config = self.config
+        authenticator = Authenticator(self.credentials)
         services = HttpServices(
-            authenticator=Authenticator(self.credentials),
+            authenticator=authenticator,
             sends=self.delivery,
             mailboxes=self.store.messages,
             health=self.health,
@@ -96,7 +105,7 @@ class Worker:
             origins=config.origins,
             echo=config.development,
         )
-        gate = BasicGate(self.credentials, self.delivery.open)
+        gate = AuthenticatingGate(authenticator, self.delivery.open)
         return Port(settings, config.limits, create_app(services), gate, self.context.clock)
 
     @property
@@ -111,6 +120,7 @@ class Worker:
         await self._within("taken sends", self.delivery.close())
         await self._within("connections", self.port.stop())
         await self._within("presence", self.presence.close())
+        await self._within("bus", self.bus.close())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

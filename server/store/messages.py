@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID as FastUUID
 
 from veredus.core.errors import StoreUnavailable
+from veredus.core.limits import Limits
 from veredus.core.model import Outcome, Page, Row, Submission
 from veredus.server.store.commit import Committer
 from veredus.server.store.pool import Connections, Lost
@@ -21,10 +22,22 @@ from veredus.server.store.pool import Connections, Lost
 PAGE = """
 SELECT pg_snapshot_xmin(s.now)::text::bigint AS xmin,
        pg_snapshot_xmax(s.now)::text::bigint + age(pg_snapshot_xmax(s.now)::xid) AS xmax,
-       r.id, r.guid, r.server_time, r.envelope
+       r.id, r.guid, r.server_time, r.envelope, r.found
 FROM (SELECT pg_current_snapshot() AS now) s LEFT JOIN LATERAL (
-    SELECT id, guid, server_time, envelope FROM mailbox WHERE device = $1 AND id > $2 AND id <> ALL ($3::bigint[]) ORDER BY id LIMIT $4
+    SELECT * FROM (
+        SELECT *, count(*) OVER () AS found, sum(octet_length(envelope)) OVER (ORDER BY id) - octet_length(envelope) AS before
+        FROM (
+            SELECT id, guid, server_time, envelope FROM mailbox
+            WHERE device = $1 AND id > $2 AND id <> ALL ($3::bigint[])
+              AND server_time > extract(epoch FROM statement_timestamp()) * 1000 - $5::bigint
+            ORDER BY id LIMIT $4
+        ) f
+    ) p WHERE before < $6::bigint ORDER BY id
 ) r ON true"""
+
+# Sizes come from the pointers to stored values: an envelope beyond the page's bytes is not read. What is over its time is not seen any
+# more, though its partition may stand for a while (partitions.py).
+DAY_MS = 86_400_000
 
 # Row by row through the primary key of the one partition each id is in. The comparison of devices is written so that it can use an index
 # but not order a join: a plan made while the table is empty would otherwise read the whole index at every call, and be kept.
@@ -43,21 +56,24 @@ ROUNDS = 3
 class PostgresMessageStore:
     """`MessageStore` on three groups of connections, so that a slow page holds up no commit."""
 
-    def __init__(self, committer: Committer, reads: Connections, removes: Connections) -> None:
+    def __init__(self, committer: Committer, reads: Connections, removes: Connections, limits: Limits) -> None:
         self._committer = committer
         self._reads = reads
         self._removes = removes
+        self._retention_ms = limits.retention_days * DAY_MS
+        self._page_bytes = limits.page_bytes
 
     async def commit(self, batch: Sequence[Submission]) -> list[Outcome]:
         return await self._committer.commit(batch) if batch else []
 
     async def page(self, device: int, floor: int, skip: Sequence[int], limit: int) -> Page:
         try:
-            records = await self._reads.fetch(PAGE, device, floor, skip, limit)
+            records = await self._reads.fetch(PAGE, device, floor, skip, limit, self._retention_ms, self._page_bytes)
         except (Lost, asyncpg.PostgresError) as error:
             raise StoreUnavailable(f"cannot read a mailbox ({type(error).__name__})") from None
         rows = tuple([Row(row["id"], row["guid"].bytes, row["server_time"], row["envelope"]) for row in records if row["id"] is not None])
-        return Page(rows, records[0]["xmin"], records[0]["xmax"], len(rows) < limit)
+        found = records[0]["found"] or 0
+        return Page(rows, records[0]["xmin"], records[0]["xmax"], len(rows) == found < limit)
 
     async def remove(self, rows: Sequence[tuple[int, int]]) -> int:
         if not rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from veredus.core.limits import Limits
 from veredus.server.store.accounts import Accounts
 from veredus.server.store.commit import Committer
 from veredus.server.store.directory import PostgresDirectory
@@ -20,6 +21,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     commits: int = 3  # one a lane, and one to settle an unknown result on
     reads: int = 4
     removes: int = 2
+    limits: Limits = Limits()
     deadline_seconds: float = 10.0  # after it a statement's connection is given up; commits become RESULT_UNKNOWN
     connect_seconds: float = 5.0
 
@@ -33,7 +35,7 @@ class Postgres:
         self._removes = _group(config, "remove", config.removes, POINT)
         self._ranges = _group(config, "sweep", 1, RANGE)
         self.windows = Windows(self._reads)
-        self.messages = PostgresMessageStore(Committer(self._commits, self.windows), self._reads, self._removes)
+        self.messages = PostgresMessageStore(Committer(self._commits, self.windows), self._reads, self._removes, config.limits)
         self.directory = PostgresDirectory(self._reads)
         self.accounts = Accounts(self._removes)
         self.wakeups = PostgresWakeups(self._removes, self._ranges)

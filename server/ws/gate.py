@@ -1,23 +1,20 @@
 """The gate between an upgrade request and a connection: what is asked, who answers, what a refusal says.
 
-Owns the vocabulary and the gate for Basic credentials. Never looks at sockets, and decides nothing but who is let in: the form of a request
-is judged in `upgrade`.
+Owns the vocabulary and the gate that asks the Authenticator. Never looks at sockets, and decides nothing but who is let in: the form of a
+request is judged in `upgrade`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from veredus.core.errors import CATALOGUE, Code, StoreUnavailable
+from veredus.core.errors import CATALOGUE, Code, PeerError, StoreUnavailable
+from veredus.core.identity.authentication import CHALLENGE, Authenticator
 from veredus.core.model import Principal
-from veredus.core.ports import Credentials, Peer, Wire
-
-CHALLENGE = (b"WWW-Authenticate", b'Basic realm="veredus", charset="UTF-8"')
+from veredus.core.ports import Peer, Wire
 
 
 class UpgradeRequest(msgspec.Struct, frozen=True):
@@ -77,39 +74,25 @@ class Gate(Protocol):
         ...
 
 
-class BasicGate:
-    """Lets in who shows Basic credentials (`uuid.device:password`) that `Credentials` knows.
+class AuthenticatingGate:
+    """Lets in whom `Authenticator` knows by the Authorization header: the same door that HTTP requests come through.
 
-    Whatever is wrong with them, the answer is the same and the same question was asked, so that it takes the same time.
+    Whatever is wrong with the header, the answer is the same.
     """
 
-    def __init__(self, credentials: Credentials, opener: Callable[[Principal, Wire], Peer]) -> None:
-        self._credentials = credentials
+    def __init__(self, authenticator: Authenticator, opener: Callable[[Principal, Wire], Peer]) -> None:
+        self._authenticator = authenticator
         self._opener = opener
 
     async def admit(self, request: UpgradeRequest) -> Admission | Refusal:
-        username, password = basic_credentials(request.values(b"authorization"))
+        headers = request.values(b"authorization")
         try:
-            principal = await self._credentials.basic(username, password)
+            header = headers[0].decode("latin-1") if len(headers) == 1 else None
+            return Admission(await self._authenticator.authenticate(header))
         except StoreUnavailable as refused:
             return Refusal(Code.UNAVAILABLE, retry_after_ms=refused.retry_after_ms)
-        if principal is None:
-            return Refusal(Code.UNAUTHENTICATED, headers=(CHALLENGE,))
-        return Admission(principal)
+        except PeerError as refused:
+            return Refusal(refused.code, headers=((b"WWW-Authenticate", CHALLENGE.encode()),))
 
     def open(self, principal: Principal, wire: Wire) -> Peer:
         return self._opener(principal, wire)
-
-
-def basic_credentials(headers: list[bytes]) -> tuple[str, str]:
-    """Username and password of the one Authorization header (RFC 7617); empty ones, which nobody has, when there is no such thing."""
-    if len(headers) != 1:
-        return "", ""
-    scheme, _, encoded = headers[0].partition(b" ")
-    if scheme.lower() != b"basic":
-        return "", ""
-    try:
-        username, colon, password = base64.b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return (username, password) if colon else ("", "")

@@ -270,3 +270,14 @@ class MessageStoreContract:
 
     async def test_the_epoch_stays_the_same(self, world: World) -> None:
         assert await world.store.epoch() == await world.store.epoch()
+
+    @pytest.mark.requirement("SYN-2")
+    async def test_a_page_ends_by_bytes_and_says_that_there_is_more(self, world: World) -> None:
+        recipient = await world.account()
+        [mailbox] = mailboxes(recipient)
+        await world.store.commit([submission(recipient, bytes(200_000)) for _ in range(12)])
+        page = await world.store.page(mailbox, 0, [], 100)
+        assert 1 <= len(page.rows) < 12
+        assert not page.short
+        rest = await world.store.page(mailbox, page.rows[-1].id, [], 100)
+        assert rest.rows

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from veredus.core.errors import ResultUnknown, StoreUnavailable
 from veredus.core.model import Account, Outcome, Page, Row, Submission, Verdict
 
+PAGE_BYTES = 1024 * 1024
 MOST_BYTES = 256 * 1024 + 1024  # as the table's own check: a content with its header
 
 
@@ -95,7 +96,14 @@ class MemoryStore:
         rows = [
             row for (owner, row_id), row in sorted(self.mailbox.items()) if owner == device and row_id > floor and row_id not in unwanted
         ]
-        page = Page(tuple(rows[:limit]), self.transaction + 1, self.transaction + 1, len(rows) < limit)
+        taken: list[Row] = []
+        size = 0
+        for row in rows[:limit]:
+            if size >= PAGE_BYTES:
+                break
+            size += len(row.envelope)
+            taken.append(row)
+        page = Page(tuple(taken), self.transaction + 1, self.transaction + 1, len(taken) == len(rows) < limit)
         if self.page_gate is not None:
             await self.page_gate.wait()
         return page

@@ -65,10 +65,10 @@ async def grown(database: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database, server_settings=POINT)
     for number in range(2, PARTITIONS + 1):
         await connection.execute("SELECT mailbox_create_partition($1)", number)
-    await connection.execute(f"PREPARE page (bigint, bigint, bigint[], bigint) AS {PAGE}")
+    await connection.execute(f"PREPARE page (bigint, bigint, bigint[], bigint, bigint, bigint) AS {PAGE}")
     await connection.execute(f"PREPARE remove (bigint[], bigint[]) AS {REMOVE}")
     await connection.execute("ANALYZE")
-    await explain(connection, "page (1, 0, '{}', 100)")
+    await explain(connection, "page (1, 0, '{}', 100, 100000000000000, 1048576)")
     await explain(connection, "remove ('{1}', '{1}')")
     await connection.execute(GROW, DEVICES, PARTITIONS, ROWS)
     yield connection
@@ -88,17 +88,17 @@ async def test_an_acknowledged_row_costs_at_most_four_pages_wherever_it_is(grown
 async def test_an_empty_page_costs_at_most_twelve_pages_on_a_table_that_was_full(grown: asyncpg.Connection) -> None:
     await grown.execute("DELETE FROM mailbox WHERE device <> 7")
     await grown.execute("VACUUM mailbox")
-    plan = await explain(grown, "page (9, 0, '{}', 100)")
+    plan = await explain(grown, "page (9, 0, '{}', 100, 100000000000000, 1048576)")
     assert pages(plan) <= 12
     assert not kinds(plan) & {"Seq Scan", "Hash Join", "Merge Join", "Bitmap Heap Scan", "Sort"}
     # A reader whose floor is in the newest partition looks at no other.
-    assert pages(await explain(grown, f"page (9, {PARTITIONS << 40}, '{{}}', 100)")) <= 3
+    assert pages(await explain(grown, f"page (9, {PARTITIONS << 40}, '{{}}', 100, 100000000000000, 1048576)")) <= 3
 
 
 @pytest.mark.requirement("SYN-2")
 async def test_a_page_reads_its_rows_in_order_and_stops_at_the_limit(grown: asyncpg.Connection) -> None:
     first = [row["id"] for row in await grown.fetch("SELECT id FROM mailbox WHERE device = 7 ORDER BY id LIMIT 10")]
-    plan = await explain(grown, f"page (7, 0, {array(first)}, 10)")
+    plan = await explain(grown, f"page (7, 0, {array(first)}, 10, 100000000000000, 1048576)")
     assert pages(plan) <= 30
     assert not kinds(plan) & {"Seq Scan", "Hash Join", "Merge Join", "Bitmap Heap Scan", "Sort"}
 

@@ -94,3 +94,16 @@ async def test_the_sweep_reads_by_the_order_of_rows_not_the_whole_key(world: Pos
         assert "Bitmap Index Scan on mailbox_1_id_idx" in "\n".join(line[0] for line in plan)
     finally:
         await connection.close()
+
+
+@pytest.mark.requirement("MSG-18")
+async def test_what_is_older_than_the_retention_is_not_delivered_any_more(world: PostgresWorld, database: str) -> None:
+    recipient = await world.account()
+    [device] = mailboxes(recipient)
+    await world.store.commit([submission(recipient), submission(recipient)])
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute("UPDATE mailbox SET server_time = server_time - 30 * 86400000::bigint WHERE id = (SELECT min(id) FROM mailbox)")
+    finally:
+        await connection.close()
+    assert len((await world.store.page(device, 0, [], 10)).rows) == 1
