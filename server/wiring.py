@@ -81,9 +81,8 @@ class Worker:
         self.port = self._port()
         await self.port.start(sockets)
         assert self.port.station is not None
-        self._registry.register(
-            WorkerMetrics(context.counters, self.delivery, self.port.station, self.presence.counters, self.bus.counters)
-        )
+        parts = {"presence": self.presence.counters, "bus": self.bus.counters}
+        self._registry.register(WorkerMetrics(context.counters, self.delivery, self.port.station, parts))
         self.health.started()
 
     def _port(self) -> Port:

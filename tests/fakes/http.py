@@ -13,16 +13,15 @@ from uuid import UUID, uuid4
 import httpx
 from prometheus_client import CollectorRegistry
 
-from tests.fakes.presence import MemoryPresence
+from tests.fakes.alone import alone
 from tests.fakes.store import MemoryDirectory, MemoryStore
+from tests.fakes.wakeups import MemoryWakeups
 from veredus.core.clock import SystemClock
 from veredus.core.errors import Code, StoreUnavailable
 from veredus.core.identity.authentication import Authenticator
 from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.limits import Limits
-from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
-from veredus.core.messaging.routing import Routing
 from veredus.core.model import Account, CredentialRow, Device, Principal
 from veredus.core.ports import Origin, Peer, Wire
 from veredus.ext.envelope import Send
@@ -92,8 +91,7 @@ class HttpWorld:
         self.rows: dict[tuple[bytes, int], CredentialRow] = {}
         self.secrets = DeviceSecrets(PEPPER)
         self.credentials = DeviceCredentials(self, self.secrets, self.limits, SystemClock())
-        context = Context(limits=self.limits)
-        self.delivery = Delivery(self.store, MemoryDirectory(self.store), MemoryPresence(), Routing(context), b"e" * 16, context)
+        self.delivery = alone(self.store, MemoryDirectory(self.store), MemoryWakeups(self.store), self.limits)
         self.sends = Switch(self.delivery)
         self.health = TestHealth()
         self.metrics = HttpMetrics(CollectorRegistry(), exposed=metrics_exposed)

@@ -13,16 +13,13 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.fakes.alone import alone
 from tests.fakes.http import PEPPER, body, message
-from tests.fakes.presence import MemoryPresence
 from tests.unit.core.test_credentials import ManualClock
 from veredus.core.clock import SystemClock
 from veredus.core.identity.authentication import Authenticator
 from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.limits import Limits
-from veredus.core.messaging.context import Context
-from veredus.core.messaging.delivery import Delivery
-from veredus.core.messaging.routing import Routing
 from veredus.server.http.app import create_app
 from veredus.server.http.health import KEPT_SECONDS, Checks
 from veredus.server.http.metrics import HttpMetrics
@@ -56,8 +53,7 @@ async def site(dsn: str) -> AsyncIterator[Site]:
     epoch = await store.messages.epoch()
     secrets = DeviceSecrets(PEPPER)
     credentials = DeviceCredentials(store.directory, secrets, limits, clock)
-    context = Context(limits=limits)
-    delivery = Delivery(store.messages, store.directory, MemoryPresence(), Routing(context), epoch.bytes, context)
+    delivery = alone(store.messages, store.directory, store.wakeups, limits, epoch.bytes)
     health_clock = ManualClock()
     health = Checks({"store": store.messages.epoch}, health_clock)
     health.started()

@@ -103,7 +103,8 @@ async def test_what_is_older_than_the_retention_is_not_delivered_any_more(world:
     await world.store.commit([submission(recipient), submission(recipient)])
     connection = await asyncpg.connect(database)
     try:
-        await connection.execute("UPDATE mailbox SET server_time = server_time - 30 * 86400000::bigint WHERE id = (SELECT min(id) FROM mailbox)")
+        old = "UPDATE mailbox SET server_time = server_time - 30 * 86400000::bigint WHERE id = (SELECT min(id) FROM mailbox)"
+        await connection.execute(old)
     finally:
         await connection.close()
     assert len((await world.store.page(device, 0, [], 10)).rows) == 1
