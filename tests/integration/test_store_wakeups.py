@@ -31,7 +31,8 @@ async def wakeups(database: str) -> AsyncIterator[PostgresWakeups]:
 async def due(database: str) -> dict[int, int]:
     connection = await asyncpg.connect(database)
     try:
-        return dict(await connection.fetch("SELECT id, push_due_id FROM device WHERE push_due_id IS NOT NULL"))
+        rows = await connection.fetch("SELECT id, push_due_id FROM device WHERE push_due_id IS NOT NULL")
+        return {row["id"]: row["push_due_id"] for row in rows}
     finally:
         await connection.close()
 

@@ -1,0 +1,79 @@
+"""The bus on the wire: names of channels, frames and heartbeats. Pure; reads what strangers may have written.
+
+A frame is msgpack `[source, incarnation, number, items]`, a heartbeat `[source, incarnation, {destination: last number}, leaving]`. Names
+and numbers are bounded, so that nothing that passes here can harm who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import msgspec
+
+from veredus.core.model import Item, ItemKind
+
+ITEM_BYTES = 64  # at most, of an item beside its envelope: five numbers of 9 bytes, a GUID of 18
+SMALL_BYTES = 1024  # of a frame's head, at most
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a bigint holds
+
+
+class Line(Item, frozen=True, gc=False, array_like=True):
+    """An item as it came: of the right shape, whoever wrote it."""
+
+    kind: ItemKind
+    device: Natural
+    id: Natural = 0
+    guid: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
+    server_timestamp: Natural = 0
+    envelope: bytes = b""
+    hops: Natural = 0
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True):
+    """Items for one worker. `number` counts the frames of this source for this destination, from 1."""
+
+    source: Name
+    incarnation: Name
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    items: list[Line]
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True):
+    """That a source lives, and the last number it gave to each destination. `leaving`: it goes in order, and this is its last word."""
+
+    source: Name
+    incarnation: Name
+    last: dict[Name, Natural]
+    leaving: bool = False
+
+
+class Channels:
+    """Names of channels. `namespace` keeps apart what shares a Redis: Pub/Sub knows no database numbers."""
+
+    def __init__(self, namespace: str) -> None:
+        self._prefix = f"{namespace}:bus:"
+        self.heartbeats = f"{namespace}:heartbeats"
+
+    def of(self, worker: str) -> str:
+        """Where a worker listens for its items."""
+        return self._prefix + worker
+
+
+def parcels(items: Sequence[Item], envelope_bytes: int, frame_bytes: int) -> Iterator[list[Item]]:
+    """The same items in the same order, as many to a frame as fit; those with large envelopes as doorbells."""
+    parcel: list[Item] = []
+    room = frame_bytes - SMALL_BYTES
+    for item in items:
+        size = len(item.envelope)
+        if size > envelope_bytes:
+            item, size = Item(ItemKind.DOORBELL, item.device, item.id, hops=item.hops), 0
+        room -= size + ITEM_BYTES
+        if room < 0 and parcel:
+            yield parcel
+            room, parcel = frame_bytes - SMALL_BYTES - size - ITEM_BYTES, []
+        parcel.append(item)
+    if parcel:
+        yield parcel
