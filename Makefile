@@ -8,7 +8,7 @@
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 PYTEST := $(PY) -m pytest
-LAYERS := core ext server client
+LAYERS := core ext server client bench
 CYTHON := $(wildcard ext/*.pyx ext/*.pxd ext/*.h)
 PACKAGING := setup.py pyproject.toml MANIFEST.in
 # A folder that was moved needs its editable install and its scripts written anew: both hold absolute paths.
@@ -76,7 +76,7 @@ lint: build ## ruff: rules and formatting
 # What a compiled module has beyond its stub is for other compiled modules; what the stub promises must be there, as it says.
 .PHONY: types
 types: build ## mypy, strict, over all layers and tests; stubtest proves that every .pyi holds for its compiled module
-	@$(PY) -m mypy --no-error-summary $(LAYERS:%=-p veredus.%) -p tests -p bench
+	@$(PY) -m mypy --no-error-summary $(LAYERS:%=-p veredus.%) -p tests -p bench.micro
 	@cd build/pyroot && "$$OLDPWD"/$(PY) -m mypy.stubtest --mypy-config-file ../../pyproject.toml --concise --ignore-disjoint-bases --ignore-missing-stub veredus.ext && echo 'types: clean'
 
 .PHONY: debug

@@ -19,6 +19,8 @@ SETTINGS = (
     "server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "max_wal_size",
     "synchronous_standby_names", "wal_sync_method",
 )  # fmt: skip
+# A worker names its connections by what they are for; the server's own processes have a type.
+BACKENDS = "SELECT coalesce(nullif(application_name, ''), backend_type), pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
 PACKAGES = ("veredus", "uvloop", "picows", "aiofastnet", "asyncpg", "redis", "hiredis", "Cython")
 
 
@@ -34,6 +36,8 @@ class Sample(msgspec.Struct, frozen=True):
     """One look."""
 
     cpu_seconds: dict[str, float]
+    system_seconds: dict[str, float]  # of those, in the kernel
+    backend_seconds: dict[str, float]  # of postgres, by what each of its processes is for
     rss_kib: dict[str, int]
     wal_bytes: int | None
 
@@ -41,6 +45,7 @@ class Sample(msgspec.Struct, frozen=True):
 class _Process(msgspec.Struct, frozen=True):
     parent: int
     cpu_seconds: float  # with that of children it has waited for
+    system_seconds: float
     rss_kib: int
 
 
@@ -49,8 +54,14 @@ async def look(watched: Watched, connection: asyncpg.Connection | None) -> Sampl
     every = _processes()
     trees = {part: list(_tree(every, pids)) for part, pids in watched.pids.items() if pids}
     wal = await connection.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'") if connection is not None else None
+    backends: dict[str, float] = {}
+    for purpose, pid in await connection.fetch(BACKENDS) if connection is not None else ():
+        if pid in every:  # the database is on this machine
+            backends[purpose] = backends.get(purpose, 0.0) + every[pid].cpu_seconds
     return Sample(
         {part: sum(each.cpu_seconds for each in tree) for part, tree in trees.items()},
+        {part: sum(each.system_seconds for each in tree) for part, tree in trees.items()},
+        backends,
         {part: sum(each.rss_kib for each in tree) for part, tree in trees.items()},
         None if wal is None else int(wal),
     )
@@ -98,7 +109,8 @@ def _processes() -> dict[int, _Process]:
             except OSError:  # it ended meanwhile
                 continue
             # proc(5): ppid is field 4, utime to cstime 14 to 17, rss 24; the state, field 3, is the first here.
-            found[int(entry.name)] = _Process(int(fields[1]), sum(map(int, fields[11:15])) / TICKS, int(fields[21]) * PAGE_KIB)
+            times = [int(field) / TICKS for field in fields[11:15]]
+            found[int(entry.name)] = _Process(int(fields[1]), sum(times), times[1] + times[3], int(fields[21]) * PAGE_KIB)
     return found
 
 

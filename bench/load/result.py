@@ -63,9 +63,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     delivered_per_s: float
     connects_per_s: float | None = None
     sent_latency_ms: Latency | None = None
-    delivered_latency_ms: Latency | None = None
+    delivered_latency_ms: Latency | None = None  # not of drain, whose messages waited as long as storing them all took
     connect_latency_ms: Latency | None = None
     cpu_us_per_message: dict[str, float] = {}
+    system_us_per_message: dict[str, float] = {}  # of those, in the kernel
+    postgres_us_per_message: dict[str, float] = {}  # of those of postgres, by connection and background process
     cpu_us_per_connect: dict[str, float] = {}
     cpu_share: dict[str, float] = {}  # CPUs in use while measuring
     rss_kb_per_connection: float | None = None
@@ -89,9 +91,11 @@ def conclude(plan: Plan, moments: list[Moment], figures: tuple[Figures, Figures]
     cpu = {part: end.cpu_seconds[part] - begin.cpu_seconds[part] for part in end.cpu_seconds} | {"generator": measured.cpu_seconds}
     connecting = plan.workload == "connect"
     units = done.connected if connecting else measured.delivered
-    each = {part: round(spent * 1e6 / units, 2) for part, spent in cpu.items()} if units else {}
+    each = _each(cpu, units)
     if each:
         each["server"] = round(sum(value for part, value in each.items() if part != "generator"), 2)
+    system = {part: end.system_seconds[part] - begin.system_seconds[part] for part in end.system_seconds}
+    backends = {purpose: spent - begin.backend_seconds.get(purpose, 0.0) for purpose, spent in end.backend_seconds.items()}
     wal = end.wal_bytes - begin.wal_bytes if end.wal_bytes is not None and begin.wal_bytes is not None else None
     return Result(
         workload=plan.workload,
@@ -101,9 +105,11 @@ def conclude(plan: Plan, moments: list[Moment], figures: tuple[Figures, Figures]
         delivered_per_s=_rate(measured.delivered, measured.seconds),
         connects_per_s=_rate(done.connected, measured.seconds) if connecting else None,
         sent_latency_ms=None if connecting else _latency(measured.sent_latency, measured.sent_slowest),
-        delivered_latency_ms=_latency(measured.delivered_latency, measured.delivered_slowest),
+        delivered_latency_ms=None if plan.workload == "drain" else _latency(measured.delivered_latency, measured.delivered_slowest),
         connect_latency_ms=_latency(done.sent_latency, done.sent_slowest) if connecting else None,
         cpu_us_per_message={} if connecting else each,
+        system_us_per_message={} if connecting else _each(system, units),
+        postgres_us_per_message={} if connecting else {purpose: cost for purpose, cost in _each(backends, units).items() if cost},
         cpu_us_per_connect=each if connecting else {},
         cpu_share={part: round(spent / measured.seconds, 3) for part, spent in cpu.items()} if measured.seconds else {},
         rss_kb_per_connection=_rss(plan, looks),
@@ -114,6 +120,11 @@ def conclude(plan: Plan, moments: list[Moment], figures: tuple[Figures, Figures]
         receipts=RECEIPTS.get(plan.workload, ""),
         settings=facts,
     )
+
+
+def _each(seconds: dict[str, float], units: int) -> dict[str, float]:
+    """Microseconds by unit."""
+    return {name: round(spent * 1e6 / units, 2) for name, spent in seconds.items()} if units else {}
 
 
 def _checks(done: Figures, stored: int | None) -> Checks:
@@ -158,33 +169,3 @@ def merged(parts: list[Figures]) -> Figures:
 
 def _rate(count: int, seconds: float) -> float:
     return round(count / seconds, 1) if seconds else 0.0
-
-
-def text(result: Result) -> str:
-    """For people."""
-    lines = [f"{result.workload}: {'sound' if result.sound else 'NOT SOUND'}, {result.seconds:g} s measured"]
-    if result.connects_per_s is not None:
-        lines.append(f"  connects     {result.connects_per_s:>10,.0f} /s")
-    elif result.workload != "idle":
-        lines.append(f"  delivered    {result.delivered_per_s:>10,.0f} /s   (answered SENT: {result.sent_per_s:,.0f} /s)")
-    for name, latency in (
-        ("sent", result.sent_latency_ms),
-        ("delivered", result.delivered_latency_ms),
-        ("connect", result.connect_latency_ms),
-    ):
-        if latency is not None:
-            lines.append(
-                f"  {name:<9} ms  p50 {latency.p50:.3f}   p99 {latency.p99:.3f}   p99.9 {latency.p999:.3f}   max {latency.max:.3f}"
-            )
-    for unit, costs in (("message", result.cpu_us_per_message), ("connect", result.cpu_us_per_connect)):
-        if costs:
-            lines.append(f"  CPU µs/{unit}  " + "   ".join(f"{part} {value:g}" for part, value in costs.items()))
-    lines.append("  CPUs in use  " + "   ".join(f"{part} {value:.2f}" for part, value in result.cpu_share.items()))
-    if result.rss_kb_per_connection is not None:
-        lines.append(f"  memory       {result.rss_kb_per_connection:g} KiB of RSS per connection")
-    if result.wal_bytes_per_message is not None:
-        lines.append(f"  WAL          {result.wal_bytes_per_message:g} bytes per message")
-    lines.append("  checks       " + "   ".join(f"{name} {count}" for name, count in msgspec.structs.asdict(result.checks).items()))
-    if result.receipts:
-        lines.append(f"  note         {result.receipts}")
-    return "\n".join(lines)
