@@ -73,6 +73,18 @@ async def test_a_wipe_cannot_make_an_older_connection_the_newer(worker: Make, ra
     assert one_told.superseded_devices == [7] or two_told.claims[7] is not None
 
 
+async def test_claiming_again_does_not_take_a_device_back_from_a_newer_connection(worker: Make, raw: Redis) -> None:
+    (one, told), (two, _) = await worker("one", SHORT), await worker("two")
+    await one.claim([7, 8])
+    await two.claim([7])
+    await raw.delete(keys.LEASE + "one")
+    await told.until(lambda: 8 in told.claims and bool(told.superseded_devices))
+    assert told.superseded_devices == [7]
+    assert one.counters.superseded == 1
+    found = await two.locate([7, 8])
+    assert (found[7].worker, found[8].worker) == ("two", "one")
+
+
 async def test_entries_lost_while_the_lease_stayed_are_noticed_by_the_marker(worker: Make, raw: Redis) -> None:
     one, told = await worker("one", SHORT)
     await one.claim([7])
