@@ -18,8 +18,9 @@ from veredus.server.secret import Secret
 
 PREFIX = "VEREDUS_"
 USUAL_NAMES: dict[str, tuple[str, ...]] = {"DATABASE_URL": ("database_url",), "REDIS_URL": ("redis_url",)}
-# Not settings: the build's own switch, and what Kubernetes gives every pod beside a service called veredus.
-NOT_OURS = re.compile(r"VEREDUS_(DEBUG|SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
+# Not settings of a server: `veredus chat`'s credentials, switches of the build and the tests, and what Kubernetes gives every pod beside a
+# service called veredus.
+NOT_OURS = re.compile(r"VEREDUS_(AS|DEBUG|REQUIRE_ALL|SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 KeyPath = tuple[str, ...]
