@@ -64,6 +64,8 @@ class Worker:
         self.health = Checks({"postgres": self.store.messages.epoch, "redis": self.redis.ping}, clock)
         self._registry = CollectorRegistry()
         self._tasks: list[asyncio.Task[None]] = []
+        # What to end, in the order it was started: a start that fails halfway ends what it began, and tells why it failed.
+        self._started: list[tuple[str, Callable[[], Awaitable[None]]]] = [("store", self.store.close), ("redis", self.redis.aclose)]
         self.delivery: Delivery
         self.port: Port
 
@@ -72,6 +74,7 @@ class Worker:
         config, context = self.config, self.context
         epoch = await self.store.messages.epoch()
         self.delivery = Delivery(self.store.messages, self.store.directory, self.presence, self.relay, epoch.bytes, context)
+        self._started += [("jobs", self._end_jobs), ("bus", self.bus.close), ("presence", self.presence.close)]
         await self.bus.start()
         await self.presence.start()
         self._spawn(self.delivery.run())
@@ -79,6 +82,7 @@ class Worker:
         self._spawn(every(WINDOW_JOB_SECONDS, "key windows", WindowJob(dsn, config.limits.key_window_hours).run))
         self._spawn(every(PARTITION_JOB_SECONDS, "mailbox partitions", PartitionJob(dsn, config.limits.retention_days).run))
         self.port = self._port()
+        self._started += [("connections", self.port.stop), ("taken sends", self.delivery.close)]
         await self.port.start(sockets)
         assert self.port.station is not None
         parts = {"presence": self.presence.counters, "bus": self.bus.counters}
@@ -116,15 +120,13 @@ class Worker:
     async def stop(self) -> None:
         """Go in order: no new work, finish what was taken, close sockets with notice, then stores."""
         self.health.leaving()
-        await self._within("taken sends", self.delivery.close())
-        await self._within("connections", self.port.stop())
-        await self._within("presence", self.presence.close())
-        await self._within("bus", self.bus.close())
+        for part, end in reversed(self._started):
+            await self._within(part, end())
+
+    async def _end_jobs(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._within("redis", self.redis.aclose())
-        await self._within("store", self.store.close())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))

@@ -47,8 +47,8 @@ class Program:
 async def veredus(*arguments: str, **environment: str) -> AsyncIterator[Program]:
     """Start it; killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "veredus.server", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**ENVIRONMENT, **environment},
+        sys.executable, "-m", "veredus.server", *arguments, env={**ENVIRONMENT, **environment},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         yield Program(process)

@@ -26,6 +26,7 @@ from veredus.server.commands.migrate import apply
 from veredus.server.config import Config, load
 from veredus.server.failure import StartFailed
 from veredus.server.process.embedded import Embedded
+from veredus.server.process.sockets import Address, open_listeners
 from veredus.server.secret import Secret
 from veredus.server.wiring import Worker
 
@@ -51,7 +52,9 @@ async def _serve(config: Config, stores: Embedded, once: bool) -> int:
     await apply(config.database_url.reveal())
     stopping, serving = asyncio.Event(), asyncio.get_running_loop().create_future()
     _stop_on_signals(stopping)
-    server = asyncio.create_task(wiring.serve(config, ready=serving.set_result, stopping=stopping))
+    # Not by the worker, whose sockets share their address: two of these on one port would take turns.
+    sockets = [listener.socket for listener in open_listeners([Address(config.listen.address, config.listen.port)], 1, 0.0).of(0)]
+    server = asyncio.create_task(wiring.serve(config, ready=serving.set_result, stopping=stopping, sockets=sockets))
     await asyncio.wait({server, serving}, return_when=asyncio.FIRST_COMPLETED)
     if server.done():
         server.result()  # raises why it did not come up

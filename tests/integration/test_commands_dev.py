@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import stat
@@ -50,7 +51,7 @@ async def test_once_shows_both_messages_through_every_stage_and_leaves_nothing()
         assert times[0] == 0.0
         assert times == sorted(times)
     wait_gone(processes)
-    assert not folder.exists()
+    assert folder.name not in os.listdir("/tmp")
 
 
 async def test_it_stays_up_can_be_used_by_the_other_commands_and_keeps_its_accounts(folder: Path) -> None:
@@ -105,7 +106,7 @@ async def test_a_second_one_on_the_same_data_is_refused_in_one_line(folder: Path
         port = next(line for line in program.lines if "/health" in line).split(":")[-1].split("/")[0]
         code, _, err = await run("dev", "--once", "--port", port)
         assert code == 1
-        assert re.fullmatch(rf"veredus: listen: .*{port}.*in use.*\n", err)
+        assert err == f"veredus: cannot listen on 127.0.0.1 port {port}: another process does\n"
         program.signal(signal.SIGTERM)
         await program.ended()
 
