@@ -77,6 +77,14 @@ class Owner:
         """The watcher and everything below it, as of now."""
         return [process.pid for process in (self._watcher, *self._watcher.children(recursive=True))]
 
+    def users(self) -> set[str]:
+        """Whom they run as; PostgreSQL's short-lived processes may be gone by the time they are asked."""
+        found: set[str] = set()
+        for process in (self._watcher, *self._watcher.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                found.add(process.username())
+        return found
+
     def end(self) -> int:
         """Let it go on to its end and wait for that."""
         assert self.process.stdin is not None

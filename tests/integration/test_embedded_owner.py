@@ -176,5 +176,5 @@ async def test_an_ordinary_user_runs_both_as_himself() -> None:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         with Owner(folder / "data", user=user) as owner:
             await store_a_row(owner.dsn)
-            assert {psutil.Process(pid).username() for pid in owner.family()} == {user}
+            assert owner.users() == {user}
             assert owner.end() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -60,7 +61,7 @@ def test_a_restart_that_fails_ends_the_reload_and_says_so(tmp_path: Path, manage
 def test_the_manager_hears_how_many_serve_after_a_death(tmp_path: Path, manager: socket.socket) -> None:
     with Supervised(tmp_path, environ={"NOTIFY_SOCKET": str(manager.getsockname())}).started() as service:
         heard(manager, "READY=1")
-        subprocess.run(["kill", "-KILL", str(service.serving()[0])], check=True)
+        os.kill(service.serving()[0], signal.SIGKILL)
         heard(manager, "STATUS=1 of 2 workers serve")
         heard(manager, "STATUS=2 of 2 workers serve")
 
