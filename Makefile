@@ -90,6 +90,10 @@ FUZZ_SECONDS ?= 300
 fuzz: build ## hostile bytes against the codec, for FUZZ_SECONDS=300; a failure prints its input
 	@VEREDUS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) tests/fuzz --timeout 0 $(ARGS)
 
+.PHONY: bench
+bench: build ## measure a server of its own under load, three runs a case, and write bench/report/ (ARGS="--rounds 1 --seconds 4": quickly)
+	@$(PY) -m veredus.bench.report $(ARGS)
+
 .PHONY: bench-micro
 bench-micro: build ## what single operations of the compiled modules cost on this machine
 	@$(PYTEST) bench/micro --benchmark-sort=name --benchmark-columns=min,median,iqr,rounds $(ARGS)

@@ -10,6 +10,8 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -17,6 +19,7 @@ import msgspec
 from veredus.bench.load import observe
 from veredus.bench.load.observe import Sample, Watched
 from veredus.bench.load.plan import Account, Figures, Order, Plan, Report
+from veredus.bench.load.profiling import profiled
 from veredus.bench.load.result import Moment, Result, conclude, merged
 
 LINE_BYTES = 1 << 24
@@ -36,6 +39,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     accounts: list[Account]
     ca: str | None = None
     watched: Watched = Watched()
+    profile: Path | None = None  # where a profile of the first worker goes
 
 
 class _Generator:
@@ -120,13 +124,20 @@ class _Test:
             await asyncio.sleep(self._plan.warmup)
         moments.append(Moment("begin", await self._look()))
         await self._all("begun", "begin")
-        ended = await self._measured()
-        moments.append(Moment("end", await self._look()))
+        async with self._profiling():
+            ended = await self._measured()
+            moments.append(Moment("end", await self._look()))
         self._draw("checking", Figures())
         done = await self._all("done", "finish")
         stored = await self._connection.fetchval("SELECT count(*) FROM mailbox") if self._connection is not None else None
         facts = {**observe.host(), **self._target.watched.settings, "postgres": await observe.settings(self._connection)}
         return conclude(self._plan, moments, (merged(ended), merged(done)), stored, facts)
+
+    def _profiling(self) -> AbstractAsyncContextManager[None]:
+        workers = self._target.watched.pids.get("workers", ())
+        if self._target.profile is None or not workers:
+            return nullcontext()
+        return profiled(workers[0], self._plan.seconds, self._target.profile)
 
     async def _measured(self) -> list[Figures]:
         """Until the time is up, or the work is done."""

@@ -58,6 +58,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     ):
         default = getattr(Plan(workload="idle"), name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{help_text} ({default:g})")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="sample the first worker with py-spy while measuring, as folded stacks"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as well")
 
 
@@ -85,7 +88,7 @@ async def _measure(plan: Plan, given: argparse.Namespace) -> Result:
             target = await stack.enter_async_context(testbed(plan.accounts(), given.tls, limits))
         else:
             target = _remote(given)
-        return await leading.run(plan, target, _draw)
+        return await leading.run(plan, msgspec.structs.replace(target, profile=given.profile), _draw)
 
 
 def _remote(given: argparse.Namespace) -> Target:
