@@ -48,11 +48,12 @@ async def _live(context: WorkerContext, body: Body) -> bool:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
 
     def orphaned() -> None:
-        loop.remove_reader(context.lifeline)
-        _log.warning("worker %d: the supervisor is gone; draining for at most %g s", context.index, context.limits.orphan_seconds)
+        stop.set()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, context.limits.orphan_seconds)
-        stop.set()
+        loop.remove_reader(context.lifeline)
+        # Last, since whoever read the log may have died with the supervisor, and writing may raise.
+        _log.warning("worker %d: the supervisor is gone; draining for at most %g s", context.index, context.limits.orphan_seconds)
 
     def beat() -> None:
         context.heartbeat.beat()

@@ -213,6 +213,15 @@ def test_workers_of_a_killed_supervisor_drain_and_end(service: Supervised) -> No
     assert service.count("drained") == 2
 
 
+def test_workers_end_when_the_readers_of_the_log_died_with_the_supervisor(service: Supervised) -> None:
+    """A log line that cannot be written raises in this program; nothing that must happen may stand behind it."""
+    workers = list(service.serving().values())
+    assert service.process.stdout is not None
+    service.process.stdout.close()
+    service.signal(signal.SIGKILL)
+    wait_gone(workers, BOUND)
+
+
 def test_an_orphan_that_does_not_drain_is_ended_by_the_kernel(tmp_path: Path) -> None:
     with Supervised(tmp_path, drain="never", orphan_seconds=0.3).started() as service:
         workers = list(service.serving().values())
