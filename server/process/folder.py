@@ -70,23 +70,24 @@ def settle(wanted: Path) -> Place:
 
 
 def reachable_program(found: Found, account: Account | None) -> Found:
-    """The program itself, or root's copy of its whole installation in a place the account can go to.
+    """The program itself, or root's copy of its bundle in a place the account can go to.
 
-    A virtual environment under /root is closed to others, and stays so.
+    A virtual environment under /root is closed to others, and stays so. Raises `StartFailed` when the account can run neither.
     """
     if account is None or _runs(found.program, account):
         return found
-    installation = found.program.parent.parent if found.program.parent.name == "bin" else found.program.parent
+    if found.bundle is None:
+        raise StartFailed(f"user {account.name}, as whom the stores run, cannot run {found.program}")
     target = _system_folder() / f"{found.program.name}-{found.text}"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=SYSTEM_FOLDER) as scratch:
-            copy = shutil.copytree(installation, Path(scratch) / "copy", symlinks=True)
+            copy = shutil.copytree(found.bundle, Path(scratch) / "copy", symlinks=True)
             subprocess.run(["chmod", "-R", "go=rX", str(copy)], check=True)
             copy.replace(target)
-    program = target / found.program.relative_to(installation)
+    program = target / found.program.relative_to(found.bundle.resolve())
     if not _runs(program, account):
         raise StartFailed(f"user {account.name} can run neither {found.program} nor its copy {program}")
-    return Found(program, found.version)
+    return Found(program, found.version, target)
 
 
 def _as_ourselves(wanted: Path) -> Place:

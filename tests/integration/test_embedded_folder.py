@@ -160,14 +160,17 @@ def test_servers_in_a_closed_environment_are_copied_to_where_their_user_can_run_
     program.chmod(0o700)
     private.chmod(0o700)
     account = folder.settle(scratch / "data").account
-    copy = folder.reachable_program(Found(program, (99, 1)), account)
+    found = Found(program, (99, 1), private / "install")
+    copy = folder.reachable_program(found, account)
     assert copy.program == system_folder / "postgres-99.1/bin/postgres"
     assert account is not None
     assert subprocess.run([copy.program, "--version"], user=account.uid, group=account.gid, extra_groups=[]).returncode == 0
     assert (system_folder / "postgres-99.1/share/data").read_text() == "data"
     assert copy.program.stat().st_uid == 0
     assert mode(private) == 0o700
-    assert folder.reachable_program(Found(program, (99, 1)), account) == copy, "the copy is made once"
+    assert folder.reachable_program(found, account) == copy, "the copy is made once"
+    with pytest.raises(StartFailed, match="cannot run"):
+        folder.reachable_program(Found(program, (99, 1)), account)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")
