@@ -82,7 +82,7 @@ class Worker:
         self._spawn(every(WINDOW_JOB_SECONDS, "key windows", WindowJob(dsn, config.limits.key_window_hours).run))
         self._spawn(every(PARTITION_JOB_SECONDS, "mailbox partitions", PartitionJob(dsn, config.limits.retention_days).run))
         self.port = self._port()
-        self._started += [("connections", self.port.stop), ("taken sends", self.delivery.close)]
+        self._started += [("connections", self.port.stop), ("taken sends", self.delivery.close), ("listening", self._accept_no_more)]
         await self.port.start(sockets)
         assert self.port.station is not None
         parts = {"presence": self.presence.counters, "bus": self.bus.counters}
@@ -118,10 +118,13 @@ class Worker:
         return f"{'https' if self.config.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def stop(self) -> None:
-        """Go in order: no new work, finish what was taken, close sockets with notice, then stores."""
+        """Go in order: accept no more, finish what was taken, close sockets with notice, then stores (CON-43)."""
         self.health.leaving()
         for part, end in reversed(self._started):
             await self._within(part, end())
+
+    async def _accept_no_more(self) -> None:
+        self.port.refuse()
 
     async def _end_jobs(self) -> None:
         for task in self._tasks:

@@ -23,7 +23,7 @@ from veredus.ext.station import Station
 from veredus.server.ws.closings import closings, endings
 from veredus.server.ws.edge import Desk, HttpEdge
 from veredus.server.ws.gate import Gate
-from veredus.server.ws.sockets import listen, tls_context
+from veredus.server.ws.sockets import BACKLOG, listen, tls_context
 from veredus.server.ws.upgrade import Rules
 
 KEEP_ALIVE_SECONDS = 5  # an idle HTTP connection; uvicorn's own default
@@ -85,10 +85,15 @@ class Port:
         for opened in listening:
             server = await loop.create_server(
                 lambda: HttpEdge(desk, self._http, self._state, self._lifespan.state),
-                sock=opened, ssl=context, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=timeout,
+                sock=opened, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=timeout,
             )  # fmt: skip
             self._servers.append(server)
         self.station.start()
+
+    def refuse(self) -> None:
+        """Accept no more. Where a supervisor keeps the socket open, who comes now waits for the next worker."""
+        for server in self._servers:
+            server.close()
 
     async def stop(self, grace_seconds: float = 5.0, reconnect_within_ms: int = 0) -> None:
         """Accept no more, close idle HTTP connections, give notice on WebSockets and close them with SHUTTING_DOWN.
@@ -100,8 +105,7 @@ class Port:
         if station is None:
             return
         loop = asyncio.get_running_loop()
-        for server in self._servers:
-            server.close()
+        self.refuse()
         station.close_all(int(Code.SHUTTING_DOWN), reconnect_within_ms)
         for connection in list(self._state.connections):
             connection.shutdown()

@@ -10,7 +10,7 @@ from pathlib import Path
 # large enough for a message at the limit of 256 KiB in two or three round trips.
 RECEIVE_BUFFER_BYTES = 128 * 1024
 # Connections that wait to be accepted: a reconnect wave after a restart.
-BACKLOG = 2048
+BACKLOG = 4096  # as `net.core.somaxconn`, which caps it; repeated to asyncio, whose own default of 100 would replace it
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
