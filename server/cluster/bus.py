@@ -1,123 +1,221 @@
-"""`core.ports.Bus` on Redis Pub/Sub: a channel per worker. Owns transport of hints, at most once; never the truth."""
+"""`core.ports.Bus` on Redis Pub/Sub: a channel per worker, one for heartbeats. Owns transport of hints, at most once; never the truth.
+
+Theory of operation. One connection publishes and one listens, so that what a worker sends keeps its order. Nothing is sent twice and
+nothing is kept for those who are away. Instead whoever may have missed something is told to look into the mailboxes: when numbers are
+missing in a stream, when a worker begins anew or falls silent, when the subscription broke, when this process stood still, or when
+something came that nobody can read. While this worker hears nothing at all it is told again and again. `docs/bus.md` has a picture.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from veredus.core.clock import Clock
-from veredus.core.model import Item
+from veredus.core.model import Item, ItemKind
 from veredus.core.ports import BusEvents
-from veredus.server.cluster.bus_frames import Channels, Frame, parcels
+from veredus.server.cluster.bus_counters import BusCounters
+from veredus.server.cluster.bus_frames import Channels, Frame, Heartbeat, doorbell, parcels
+from veredus.server.cluster.bus_interruptions import Interruptions
+from veredus.server.cluster.bus_link import database, dedicated, end
+from veredus.server.cluster.bus_publisher import Post, Publisher
+from veredus.server.cluster.bus_streams import Numbers, Sources
+from veredus.server.cluster.bus_subscriber import Subscriber
 from veredus.server.cluster.bus_timing import BusTiming
 
-AWAY = (RedisError, OSError, TimeoutError)
-
-
-class BusCounters(msgspec.Struct):
-    """What the bus did."""
-
-    published_items: int = 0
-    published_frames: int = 0
-    failed_frames: int = 0  # not handed over: their receivers notice
-    unheard_frames: int = 0  # nobody listened
-    received_items: int = 0
-    received_frames: int = 0
-    malformed: int = 0  # not frames of ours
-    interruptions: int = 0  # told
-    faults: int = 0  # our own
+Load = tuple[list[Post], list[str]]  # posts of one server, and whom each is for
 
 
 class RedisBus:
     """The bus as one worker sees it: `listen`, `start`, then `publish`; `close` last."""
 
     def __init__(self, client: Redis, worker: str, incarnation: str, clock: Clock, timing: BusTiming | None = None) -> None:
+        """Speaks for `worker`, in this life of it. The server is `client`'s; those who share it and the database number hear each other."""
         self.counters = BusCounters()
-        self._client = client
         self._worker = worker
         self._incarnation = incarnation
         self._clock = clock
-        self._timing = timing or BusTiming()
-        self._channels = Channels(f"veredus:{client.connection_pool.connection_kwargs.get('db', 0)}")
+        self._timing = timing = timing or BusTiming()
+        self._channels = Channels(f"veredus:{database(client)}")
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(Frame).decode
-        self._last: dict[str, int] = {}
+        self._read_frame = msgspec.msgpack.Decoder(Frame).decode
+        self._read_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
+        self._numbers = Numbers(timing.sources)
+        self._sources = Sources(worker, timing.sources, self.counters)
+        self._interruptions = Interruptions(timing.calm, self._interrupted)
+        link = partial(dedicated, client)
+        self._publisher = Publisher(link, self._heartbeat, timing, self.counters)
+        self._heartbeats = self._channels.heartbeats.encode()
+        channels = (self._channels.of(worker), self._channels.heartbeats)
+        self._subscriber = Subscriber(link, channels, self, timing, self.counters)
+        self._heard = self._looked = self._beaten = clock.monotonic()
+        self._greet = False  # somebody new spoke: he shall know us soon
+        self._ticker: asyncio.Task[None] | None = None
         self._events: BusEvents
-        self._task: asyncio.Task[None] | None = None
-        self._closing = False
+
+    # ------------------------------------------------------------------------------------------------------------------- lifetime
 
     def listen(self, events: BusEvents) -> None:
-        """Whom to tell, before `start`."""
+        """Whom to tell. Once, before `start`."""
         self._events = events
 
     async def start(self) -> None:
-        """Subscribe, or go on trying beside the rest."""
-        ready = asyncio.Event()
-        self._task = asyncio.create_task(self._subscribe(ready))
-        await ready.wait()
+        """Listen and make ourselves known, or go on trying beside the rest."""
+        self._subscriber.start()
+        await self._subscriber.tried.wait()
+        self._publisher.start()
+        await self._publisher.tried.wait()
+        self._looked = self._beaten = self._clock.monotonic()
+        self._ticker = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
-        self._closing = True
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Say goodbye, so that nobody takes us for dead."""
+        if self._ticker is not None:
+            await end(self._ticker)
+        await self._publisher.publish([self._heartbeat(leaving=True)])
+        await self._publisher.close()
+        await self._subscriber.close()
+        self._interruptions.close()
+
+    # ------------------------------------------------------------------------------------------------------------------- the port
 
     async def publish(self, items: Mapping[str, Sequence[Item]]) -> set[str]:
-        """See `core.ports.Bus`."""
-        workers = []
-        pipe = self._client.pipeline(transaction=False)
-        for worker, every in items.items():
-            for parcel in parcels(every, self._timing.envelope_bytes, self._timing.frame_bytes):
-                number = self._last[worker] = self._last.get(worker, 0) + 1
-                pipe.publish(self._channels.of(worker), self._encode([self._worker, self._incarnation, number, parcel]))
+        """See `core.ports.Bus`. One PUBLISH per worker, or as many as its items need."""
+        loads: dict[Publisher, Load] = {}
+        for worker, for_worker in items.items():
+            publisher = self._publisher_for(worker)
+            if publisher.away:
+                self._numbers.next(worker)  # given to nothing, so that the worker learns that it was not told
+                self.counters.failed_frames += 1
+                continue
+            posts, workers = loads.setdefault(publisher, ([], []))
+            for parcel in parcels(for_worker, self._timing, self.counters):
+                posts.append((self._channels.of(worker), self._frame(worker, parcel)))
                 workers.append(worker)
-        try:
-            async with asyncio.timeout(self._timing.publish):
-                heard = await pipe.execute()
-        except AWAY:
-            self.counters.failed_frames += len(workers)
-            return set()
-        return {worker for worker, count in zip(workers, heard, strict=True) if not count}
+        absent: set[str] = set()
+        for publisher, (posts, workers) in loads.items():
+            absent |= self._absent(workers, await publisher.publish(posts))
+        return absent
 
-    async def _subscribe(self, ready: asyncio.Event) -> None:
-        again = False
-        while not self._closing:
-            kwargs = {**self._client.connection_pool.connection_kwargs, "decode_responses": False, "protocol": 2}
-            connection: Any = self._client.connection_pool.connection_class(**kwargs)
-            try:
-                await connection.connect()
-                await connection.send_command("SUBSCRIBE", self._channels.of(self._worker))
-                await connection.read_response()
-                ready.set()
-                if again:
-                    self._interrupt()
-                again = True
-                while True:
-                    self._received(await connection.read_response(timeout=float("inf")))
-            except AWAY:
-                ready.set()
-                await asyncio.sleep(self._timing.retry)
-            finally:
-                await connection.disconnect(nowait=True)
+    def _publisher_for(self, worker: str) -> Publisher:
+        """The connection to the server that carries this worker's channel. There is one server."""
+        return self._publisher
 
-    def _received(self, message: Sequence[bytes]) -> None:
+    def _frame(self, worker: str, parcel: Sequence[Item]) -> bytes:
+        self.counters.published_frames += 1
+        self.counters.published_items += len(parcel)
+        return self._encode((self._worker, self._incarnation, self._numbers.next(worker), parcel))
+
+    def _absent(self, workers: Sequence[str], answers: Sequence[int | None]) -> set[str]:
+        absent = set()
+        now = self._clock.monotonic()
+        for worker, listeners in zip(workers, answers, strict=True):
+            if listeners is None:
+                self.counters.failed_frames += 1
+                continue
+            self._numbers.answered(worker, listeners, now)
+            if not listeners:
+                self.counters.unheard_frames += 1
+                absent.add(worker)
+        return absent
+
+    # -------------------------------------------------------------------------------------------------------- what the subscriber says
+
+    def subscribed(self, again: bool) -> None:
+        """See `bus_subscriber.Listener`."""
+        self._heard = self._clock.monotonic()
+        if again:
+            self._sources.begin_anew(self._heard)
+            self._interruptions.report()
+
+    def message(self, channel: bytes, payload: bytes) -> None:
+        """See `bus_subscriber.Listener`."""
+        self._heard = self._clock.monotonic()
         try:
-            frame = self._decode(message[2])
-            self._events.received(frame.items)
+            if channel == self._heartbeats:
+                self._on_heartbeat(self._read_heartbeat(payload))
+            else:
+                self._on_frame(self._read_frame(payload))
         except msgspec.MsgspecError:
             self.counters.malformed += 1
-            self._interrupt()
+            self._interruptions.report()
         except Exception as error:
-            self.counters.faults += 1
-            structlog.get_logger().error("bus_fault", error=type(error).__name__)
-            self._interrupt()
+            self._fault(error)
+            self._interruptions.report()
 
-    def _interrupt(self) -> None:
+    def _on_frame(self, frame: Frame) -> None:
+        self.counters.received_frames += 1
+        fresh, lost = self._sources.frame(frame, self._heard)
+        if lost:
+            self._interruptions.report()
+        if not fresh:
+            return
+        self.counters.received_items += len(frame.items)
+        items: Sequence[Item] = frame.items
+        if self._interruptions.pending:
+            # A row of this frame may follow one that was lost: until those who hold devices know, none may overtake it.
+            items = [doorbell(item) if item.kind == ItemKind.ROW else item for item in items]
+        self._events.received(items)
+
+    def _on_heartbeat(self, heartbeat: Heartbeat) -> None:
+        fresh, lost = self._sources.heartbeat(heartbeat, self._heard)
+        if lost:
+            self._interruptions.report()
+        if fresh and heartbeat.source != self._worker:
+            self._greet = True
+
+    # --------------------------------------------------------------------------------------------------------------------- the clock
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._timing.look)
+            try:
+                self._look(self._clock.monotonic())
+            except Exception as error:
+                self._fault(error)
+
+    def _look(self, now: float) -> None:
+        stood_still = now - self._looked - self._timing.look > self._timing.silence
+        self._looked = now
+        if stood_still:
+            self.counters.stalls += 1
+            self._heard = now
+            self._sources.allow(now)
+            self._interruptions.report()
+        elif now - self._heard > self._timing.silence:
+            self._hear_nothing(now)
+        elif self._subscriber.up and self._sources.forget_silent(now - self._timing.silence):
+            self._interruptions.report()
+        self._numbers.forget_absent(now - self._timing.absent)
+        if self._greet or now - self._beaten >= self._timing.heartbeat:
+            self._greet = False
+            self._beaten = now
+            self._publisher.post(self._heartbeat())
+
+    def _hear_nothing(self, now: float) -> None:
+        """Not even ourselves. Nobody can tell this worker anything, so its devices are looked into instead."""
+        self._heard = now
+        self.counters.blind_looks += 1
+        self._subscriber.renew()
+        self._interruptions.report()
+
+    def _heartbeat(self, leaving: bool = False) -> Post:
+        return self._channels.heartbeats, self._encode((self._worker, self._incarnation, self._numbers.last, leaving))
+
+    # -------------------------------------------------------------------------------------------------------------------------- told
+
+    def _interrupted(self) -> None:
         self.counters.interruptions += 1
-        self._events.interrupted()
+        try:
+            self._events.interrupted()
+        except Exception as error:
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        self.counters.faults += 1
+        structlog.get_logger().error("bus_fault", part="bus", error=type(error).__name__)

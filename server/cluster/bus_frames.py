@@ -12,11 +12,13 @@ from typing import Annotated
 import msgspec
 
 from veredus.core.model import Item, ItemKind
+from veredus.server.cluster.bus_counters import BusCounters
+from veredus.server.cluster.bus_timing import BusTiming
 
 ITEM_BYTES = 64  # at most, of an item beside its envelope: five numbers of 9 bytes, a GUID of 18
-SMALL_BYTES = 1024  # of a frame's head, at most
+HEAD_BYTES = 8192  # of a frame beside its items, at most: two names in UTF-8, a number
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a bigint holds
 
 
@@ -62,18 +64,26 @@ class Channels:
         return self._prefix + worker
 
 
-def parcels(items: Sequence[Item], envelope_bytes: int, frame_bytes: int) -> Iterator[list[Item]]:
+def doorbell(item: Item) -> Item:
+    """What is left of an item when its row must be read from the store."""
+    return Item(ItemKind.DOORBELL, item.device, item.id, hops=item.hops)
+
+
+def parcels(items: Sequence[Item], timing: BusTiming, counters: BusCounters) -> Iterator[list[Item]]:
     """The same items in the same order, as many to a frame as fit; those with large envelopes as doorbells."""
+    most = timing.envelope_bytes
+    full = timing.frame_bytes - HEAD_BYTES
     parcel: list[Item] = []
-    room = frame_bytes - SMALL_BYTES
+    room = full
     for item in items:
         size = len(item.envelope)
-        if size > envelope_bytes:
-            item, size = Item(ItemKind.DOORBELL, item.device, item.id, hops=item.hops), 0
+        if size > most:
+            counters.large_items += 1
+            item, size = doorbell(item), 0
         room -= size + ITEM_BYTES
         if room < 0 and parcel:
             yield parcel
-            room, parcel = frame_bytes - SMALL_BYTES - size - ITEM_BYTES, []
+            parcel, room = [], full - size - ITEM_BYTES
         parcel.append(item)
     if parcel:
         yield parcel
