@@ -33,9 +33,11 @@ class Told:
 
     def __init__(self) -> None:
         self.log: list[Sequence[Item] | str] = []
+        self.ids: list[int] = []
         self.something = asyncio.Event()
 
     def received(self, items: Sequence[Item]) -> None:
+        self.ids += [item.id for item in items]
         self._note(items)
 
     def interrupted(self) -> None:
@@ -46,12 +48,15 @@ class Told:
         self.something.set()
 
     @property
-    def ids(self) -> list[int]:
-        return [item.id for items in self.log if not isinstance(items, str) for item in items]
+    def items(self) -> list[Item]:
+        return [item for items in self.log if not isinstance(items, str) for item in items]
 
     @property
     def interruptions(self) -> int:
         return self.log.count(INTERRUPTED)
+
+    def interrupted_more_than(self, times: int) -> bool:
+        return self.interruptions > times
 
     async def until(self, holds: Callable[[], bool]) -> None:
         while not holds():
