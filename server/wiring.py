@@ -117,6 +117,15 @@ class Worker:
         host, port = self.port.addresses[0]
         return f"{'https' if self.config.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
+    async def live(self, stopping: asyncio.Event) -> None:
+        """Wait for the end. Raises what ended a part before."""
+        asked = asyncio.create_task(stopping.wait())
+        ended, _ = await asyncio.wait({asked, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        for task in ended - {asked}:
+            task.result()
+            raise RuntimeError("a part of the worker ended by itself")
+
     async def stop(self) -> None:
         """Go in order: accept no more, finish what was taken, close sockets with notice, then stores (CON-43)."""
         self.health.leaving()
@@ -152,12 +161,15 @@ async def serve(
     stopping: asyncio.Event | None = None,
     sockets: Sequence[socket.socket] | None = None,
 ) -> None:
-    """Run one worker until `stopping` is set (or for ever). `ready` is called once it serves."""
+    """Run one worker until `stopping` is set (or for ever). `ready` is called once it serves.
+
+    Raises what ended a part that should not end: half a worker would take messages and do nothing with them, so it stops whole (P7).
+    """
     worker = Worker(config)
     try:
         await worker.start(sockets)
         if ready is not None:
             ready(worker)
-        await (stopping or asyncio.Event()).wait()
+        await worker.live(stopping or asyncio.Event())
     finally:
         await worker.stop()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from veredus.core.messaging.answers import Answers
 from veredus.core.messaging.journal import Journal
 from veredus.core.messaging.routing import Routing
 from veredus.core.messaging.session import Session
@@ -33,15 +34,19 @@ GATES: dict[str, tuple[type, str, bool]] = {
 }
 
 
+# A gate of this name breaks instead: the step raises what nobody expects.
+BROKEN = "broken"
+
+
 class Gate:
     """Counts passes, then holds."""
 
     def __init__(self, passes: int) -> None:
-        self._left = passes
+        self.left = passes
 
     def come(self) -> None:
-        if self._left:
-            self._left -= 1
+        if self.left:
+            self.left -= 1
             return
         print("reached", flush=True)
         while True:
@@ -50,6 +55,9 @@ class Gate:
 
 def install(step: str, gate: Gate) -> None:
     """Put the gate around its method."""
+    if step == BROKEN:
+        Answers.give = break_after(gate, Answers.give)  # type: ignore[method-assign]
+        return
     owner, name, behind = GATES[step]
     original: Callable[..., Any] = getattr(owner, name)
 
@@ -69,6 +77,18 @@ def install(step: str, gate: Gate) -> None:
         return result
 
     setattr(owner, name, gated_coroutine if asyncio.iscoroutinefunction(original) else gated)
+
+
+def break_after(gate: Gate, original: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, until the gate's passes are used up; then it raises."""
+
+    def broken(*args: Any) -> Any:
+        if gate.left:
+            gate.left -= 1
+            return original(*args)
+        raise ZeroDivisionError
+
+    return broken
 
 
 def main(config: Path, step: str, passes: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.gated import GATES
+from tests.chaos.gated import BROKEN, GATES
 from tests.chaos.ground import ground
 from tests.checker.workload import Mix, Workload
 
@@ -32,6 +32,22 @@ async def test_a_worker_killed_at_any_step_loses_doubles_and_reorders_nothing(
             report = await running
         assert report.kept, str(report)
         assert report.tally.sent > 0
+
+
+async def test_a_worker_that_loses_a_part_ends_whole_instead_of_taking_messages_for_nothing(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
+    """P7: a supervisor replaces a worker that ended; half a worker nobody replaces."""
+    async with ground(tmp_path, database, redis_url) as place:
+        accounts = await place.accounts(3)
+        worker = await place.worker(BROKEN, passes=4)
+        workload = Workload(place.url, accounts, seed=13, mix=MIX)
+        async with asyncio.timeout(100):
+            running = asyncio.ensure_future(workload.run(150))
+            assert await worker.ended() != 0
+            await place.worker()
+            report = await running
+        assert report.kept, str(report)
 
 
 async def test_a_worker_that_is_told_to_stop_finishes_what_it_took(database: str, redis_url: str, tmp_path: Path) -> None:
