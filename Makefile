@@ -90,6 +90,10 @@ FUZZ_SECONDS ?= 300
 fuzz: build ## hostile bytes against the codec, for FUZZ_SECONDS=300; a failure prints its input
 	@VEREDUS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) tests/fuzz --timeout 0 $(ARGS)
 
+.PHONY: chaos
+chaos: build ## kill, stop and cut off workers and stores under load, and check what clients saw (a part of `make test`)
+	@$(PYTEST) tests/chaos $(ARGS)
+
 .PHONY: bench
 bench: build ## measure a server of its own under load, three runs a case, and write bench/report/ (ARGS="--rounds 1 --seconds 4": quickly)
 	@$(PY) -m veredus.bench.report $(ARGS)

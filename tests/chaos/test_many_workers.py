@@ -32,7 +32,7 @@ class Scene:
 
     async def redis(self, *command: str) -> None:
         async with redis.asyncio.Redis.from_url(self.redis_url) as client:
-            await client.execute_command(*command)
+            await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager
