@@ -79,7 +79,7 @@ def host() -> dict[str, object]:
     return {
         "cpu": _cpu_model(),
         "cpus": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "commit": commit(),
