@@ -14,13 +14,14 @@ from pathlib import Path
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 MAX_DEVICES = 6  # CON-17
+OWN_ARGUMENTS = {"chat": "veredus.client.chat", "loadtest": "veredus.server.commands.loadtest"}  # modules that parse what follows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 done, 1 failed with one line on standard error, 2 wrong arguments, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["chat"]:  # has arguments of its own
-        code: int = import_module("veredus.client.chat").main(arguments[1:])
+    if arguments[:1] and arguments[0] in OWN_ARGUMENTS:
+        code: int = import_module(OWN_ARGUMENTS[arguments[0]]).main(arguments[1:])
         return code
     chosen = _parser().parse_args(arguments)
     from veredus.core.errors import VeredusError
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(create)
 
     commands.add_parser("chat", help="talk, in a terminal: veredus chat URL --as UUID.DEVICE:PASSWORD")
+    commands.add_parser("loadtest", help="measure how much a server takes, and check every message: veredus loadtest --help")
     return parser
 
 

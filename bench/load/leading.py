@@ -39,7 +39,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     accounts: list[Account]
     ca: str | None = None
     watched: Watched = Watched()
-    profile: Path | None = None  # where a profile of the first worker goes
+    profile: Path | None = None  # where a profile of the workers goes
 
 
 class _Generator:

@@ -21,13 +21,13 @@ def found() -> str | None:
 
 @asynccontextmanager
 async def profiled(pid: int, seconds: float, folded: Path) -> AsyncIterator[None]:
-    """Sample a process for so long from now on, C functions included, into a file of folded stacks. Raises OSError without a profiler."""
+    """Sample a process and its children for so long from now on, C functions included, as folded stacks. Raises OSError without py-spy."""
     program = found()
     if program is None:
         raise FileNotFoundError("py-spy is not installed")
     process = await asyncio.create_subprocess_exec(
         program, "record", "--pid", str(pid), "--duration", str(max(1, int(seconds))), "--rate", str(SAMPLES_A_SECOND),
-        "--native", "--format", "raw", "--output", str(folded),
+        "--native", "--subprocesses", "--format", "raw", "--output", str(folded),
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:

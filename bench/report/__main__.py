@@ -17,7 +17,7 @@ from veredus.bench.load.result import Result
 from veredus.bench.report.render import Case, drawing, report
 from veredus.bench.report.stages import table
 
-LOADTEST = (sys.executable, "-m", "veredus.server.commands.loadtest")
+LOADTEST = (sys.executable, "-m", "veredus.server", "loadtest")
 CASES = (
     Case("identified", "≥ 50,000/s, ≤ 20 µs"),
     Case("sealed", "≥ 55,000/s, ≤ 18 µs"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -36,13 +37,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--embedded", action="store_true", help="start stores and a worker of its own, in a temporary folder")
     where.add_argument("--url", help="the server's WebSocket: wss://chat.example.org/v1/websocket")
-    parser.add_argument("--credentials", type=Path, metavar="FILE", help="with --url: lines of ACCOUNT-UUID PASSWORD, for device 1 of each")
+    parser.add_argument(
+        "--credentials", type=Path, metavar="FILE", help="with --url: lines of UUID.1:PASSWORD, as `veredus account create` prints them"
+    )
     parser.add_argument("--ca", help="with --url: PEM file that vouches for the server")
     parser.add_argument(
         "--watch", action="append", default=[], metavar="PART=PID", help="with --url: a process tree to look at (workers, …)"
     )
     parser.add_argument("--dsn", help="with --url: the database, for its settings, its log and what is left in mailboxes")
     parser.add_argument("--tls", action="store_true", help="with --embedded: TLS in the worker")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="with --embedded: processes (1)")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="with --embedded: one of the server's limits")
     for name, kind, help_text in (
         ("pairs", int, "senders, and recipients"),
@@ -58,9 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     ):
         default = getattr(Plan(workload="idle"), name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{help_text} ({default:g})")
-    parser.add_argument(
-        "--profile", type=Path, metavar="FILE", help="sample the first worker with py-spy while measuring, as folded stacks"
-    )
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="sample the workers with py-spy while measuring, as folded stacks")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there as well")
 
 
@@ -85,7 +87,7 @@ async def _measure(plan: Plan, given: argparse.Namespace) -> Result:
         if given.embedded:
             _draw("starting stores and a worker", Figures())
             limits = {name: float(value) if "." in value else int(value) for name, value in map(_setting, given.limit)}
-            target = await stack.enter_async_context(testbed(plan.accounts(), given.tls, limits))
+            target = await stack.enter_async_context(testbed(plan.accounts(), given.tls, given.workers, limits))
         else:
             target = _remote(given)
         return await leading.run(plan, msgspec.structs.replace(target, profile=given.profile), _draw)
@@ -94,11 +96,19 @@ async def _measure(plan: Plan, given: argparse.Namespace) -> Result:
 def _remote(given: argparse.Namespace) -> Target:
     if given.credentials is None:
         raise ValueError("--url needs --credentials")
-    accounts = [Account(*line.split(maxsplit=1)) for line in given.credentials.read_text(encoding="utf-8").splitlines() if line.strip()]
+    accounts = [_account(line.strip()) for line in given.credentials.read_text(encoding="utf-8").splitlines() if line.strip()]
     pids: dict[str, tuple[int, ...]] = {}
     for part, pid in map(_setting, given.watch):
         pids[part] = (*pids.get(part, ()), int(pid))
     return Target(url=given.url, accounts=accounts, ca=given.ca, watched=Watched(pids=pids, dsn=given.dsn))
+
+
+def _account(line: str) -> Account:
+    name, colon, password = line.partition(":")
+    uuid, _, device = name.partition(".")
+    if not colon or device not in ("", "1"):
+        raise ValueError("--credentials: each line must be UUID.1:PASSWORD")
+    return Account(uuid, password)
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -121,7 +131,12 @@ def _draw_over(line: str) -> None:
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str]) -> int:
+    """Parse and run; the exit code."""
     parser = argparse.ArgumentParser("veredus loadtest")
     arguments(parser)
-    sys.exit(run(parser.parse_args()))
+    return run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

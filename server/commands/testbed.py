@@ -1,4 +1,4 @@
-"""A server of its own for a load test: stores in a temporary folder, one real worker process, accounts; all gone afterwards.
+"""A server of its own for a load test: stores in a temporary folder, a real server, accounts; all gone afterwards.
 
 Owns that lifetime. Measures nothing, and never touches a database that was there before.
 """
@@ -47,19 +47,23 @@ SELECT a.id, 1, 1, given.salt, given.hash FROM a JOIN given USING (uuid)
 
 
 @asynccontextmanager
-async def testbed(accounts: int, tls: bool, limits: dict[str, float]) -> AsyncIterator[Target]:
-    """A worker on loopback with so many accounts. Raises `StartFailed`."""
+async def testbed(accounts: int, tls: bool, workers: int, limits: dict[str, float]) -> AsyncIterator[Target]:
+    """A server on loopback with so many accounts. Raises `StartFailed`."""
     folder = _temporary_folder()
     try:
         with Embedded(folder / "data") as stores:
             config = _configure(folder, stores, tls, limits)
             await migrate(stores.dsn)
             made = await _accounts(stores.dsn, load(config, {}), accounts)
-            process = await _worker(config)
+            process = await _serve(config, workers)
+            assert process.stderr is not None
+            log = asyncio.create_task(_pass_on(process.stderr))
             try:
-                yield await _target(load(config, {}), stores, process.pid, made)
+                target = await _target(load(config, {}), stores, process.pid, made)
+                yield msgspec.structs.replace(target, watched=_with(target.watched, workers=workers))
             finally:
                 await _stop(process)
+                await log
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -118,17 +122,29 @@ async def _accounts(dsn: str, config: Config, number: int) -> list[Account]:
     return [Account(str(uuid), each.plain) for uuid, each in zip(uuids, issued, strict=True)]
 
 
-async def _worker(config: Path) -> asyncio.subprocess.Process:
+async def _serve(config: Path, workers: int) -> asyncio.subprocess.Process:
+    """The server, as an operator starts it, once it serves."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "veredus.server.commands.lone_worker", str(config), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "veredus.server", "serve", "--config", str(config), "--workers", str(workers), stderr=asyncio.subprocess.PIPE
     )
-    assert process.stdout is not None
-    async with asyncio.timeout(START_SECONDS):
-        line = await process.stdout.readline()
-    if not line:
-        await process.wait()
-        raise StartFailed("the worker ended at its start")
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while b'"serving"' not in (line := await process.stderr.readline()):
+                if not line:
+                    raise StartFailed("the server ended at its start")
+    except BaseException:
+        await _stop(process)
+        raise
     return process
+
+
+async def _pass_on(lines: asyncio.StreamReader) -> None:
+    """What the server complains of goes where ours goes. All is read: a full pipe would stop the server."""
+    while line := await lines.readline():
+        if b'"level": "info"' not in line:
+            sys.stderr.buffer.write(line)
+            sys.stderr.flush()
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -142,7 +158,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-async def _target(config: Config, stores: Embedded, worker: int, accounts: list[Account]) -> Target:
+async def _target(config: Config, stores: Embedded, server: int, accounts: list[Account]) -> Target:
     scheme, host = ("wss", "localhost") if config.tls else ("ws", "127.0.0.1")
     async with redis.asyncio.Redis.from_url(stores.redis_url) as client:
         information = await client.info("server")
@@ -150,15 +166,18 @@ async def _target(config: Config, stores: Embedded, worker: int, accounts: list[
         "redis": {"version": information["redis_version"]},
         "limits": msgspec.structs.asdict(config.limits),
         "tls": bool(config.tls),
-        "workers": 1,
     }
-    pids = {"workers": (worker,), "postgres": (stores.postgres.pid,), "redis": (stores.redis.pid,)}
+    pids = {"workers": (server,), "postgres": (stores.postgres.pid,), "redis": (stores.redis.pid,)}
     return Target(
         url=f"{scheme}://{host}:{config.listen.port}/v1/websocket",
         accounts=accounts,
         ca=str(config.tls.certificate) if config.tls else None,
         watched=Watched(pids=pids, dsn=stores.dsn, settings=settings),
     )
+
+
+def _with(watched: Watched, **settings: object) -> Watched:
+    return msgspec.structs.replace(watched, settings={**watched.settings, **settings})
 
 
 def _free_port() -> int:

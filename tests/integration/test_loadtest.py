@@ -16,7 +16,7 @@ SECONDS = 100.0
 def loadtest(folder: Path, *arguments: str) -> dict[str, Any]:
     """Run the command; the result it wrote."""
     written = folder / "result.json"
-    command = [sys.executable, "-m", "veredus.server.commands.loadtest", *arguments, "--embedded", "--json", str(written)]
+    command = [sys.executable, "-m", "veredus.server", "loadtest", *arguments, "--embedded", "--json", str(written)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sound" in done.stdout
@@ -54,9 +54,9 @@ def test_connections_are_counted_and_weighed(tmp_path: Path) -> None:
 
 
 def test_a_test_without_a_server_fails_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "credentials").write_text("00000000-0000-4000-8000-000000000001 secret\n" * 4)
+    (tmp_path / "credentials").write_text("00000000-0000-4000-8000-000000000001.1:secret\n" * 4)
     done = subprocess.run(
-        [sys.executable, "-m", "veredus.server.commands.loadtest", "identified", "--url", "ws://127.0.0.1:1/v1/websocket",
+        [sys.executable, "-m", "veredus.server", "loadtest", "identified", "--url", "ws://127.0.0.1:1/v1/websocket",
          "--credentials", str(tmp_path / "credentials"), "--pairs", "2"],
         capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
