@@ -19,7 +19,6 @@ Workers notice the death of the supervisor by the end of the `lifeline` pipe, wh
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import secrets
@@ -29,6 +28,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from veredus.server.process import collector
 from veredus.server.process.child import Child, how_it_ended, live
 from veredus.server.process.contract import BOOT_FAILED, DONE, SupervisorSpec, WorkerContext
 from veredus.server.process.cpus import usable_cpus
@@ -84,9 +84,7 @@ class Supervisor:
         self._lifeline = os.pipe()
         self._signals.open()
         self._selector.register(self._signals, selectors.EVENT_READ)
-        # What exists now lives for ever: a collection in a worker must not touch, and so copy, its pages.
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         try:
             return self._loop()
         finally:
