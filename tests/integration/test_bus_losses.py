@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from tests.bus_workers import CLOCK, INTERRUPTED, PATIENT, STILL, Make, Stranger, row, stranger_on, until, workers
+from tests.bus_workers import CLOCK, INTERRUPTED, PATIENT, STILL, Make, Stranger, row, stranger_on, workers
 from veredus.core.model import Item, ItemKind
 
 HUGE = 2**64 - 1
@@ -161,12 +161,15 @@ class Jumping:
 async def test_standing_still_oneself_interrupts_and_takes_nobody_for_dead(worker: Make, stranger: Stranger) -> None:
     clock = Jumping()
     bus, told = await worker("one", msgspec.structs.replace(STILL, silence=3.0, heartbeat=0.05), clock=clock)
-    await stranger.heartbeat({})
-    await until(lambda: bus.counters.publisher_connects == 1)
-    clock.ahead = 60.0
-    await told.until(lambda: told.interruptions == 1)
     await stranger.frame("one", 1, row(1))
     await told.until(lambda: told.ids == [1])
+    clock.ahead = 60.0
+    await told.until(lambda: told.interruptions == 1)
+    async with stranger.listening(stranger.channels.heartbeats) as following:
+        for _ in range(3):  # it has looked at the clock in between
+            await following()
+    await stranger.frame("one", 2, row(2))
+    await told.until(lambda: told.ids == [1, 2])
     assert bus.counters.stalls == 1
     assert bus.counters.silences == bus.counters.blind_looks == 0
 
