@@ -20,7 +20,7 @@ from veredus.core.clock import Clock
 from veredus.core.model import Item, ItemKind
 from veredus.core.ports import BusEvents
 from veredus.server.cluster.bus_counters import BusCounters
-from veredus.server.cluster.bus_frames import Channels, Frame, Heartbeat, doorbell, parcels
+from veredus.server.cluster.bus_frames import MALFORMED, Channels, Frame, Heartbeat, doorbell, parcels
 from veredus.server.cluster.bus_interruptions import Interruptions
 from veredus.server.cluster.bus_link import database, dedicated, end
 from veredus.server.cluster.bus_publisher import Post, Publisher
@@ -141,7 +141,7 @@ class RedisBus:
                 self._on_heartbeat(self._read_heartbeat(payload))
             else:
                 self._on_frame(self._read_frame(payload))
-        except msgspec.MsgspecError:
+        except MALFORMED:
             self.counters.malformed += 1
             self._interruptions.report()
         except Exception as error:

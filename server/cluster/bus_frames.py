@@ -18,6 +18,9 @@ from veredus.server.cluster.bus_timing import BusTiming
 ITEM_BYTES = 64  # at most, of an item beside its envelope: five numbers of 9 bytes, a GUID of 18
 HEAD_BYTES = 8192  # of a frame beside its items, at most: two names in UTF-8, a number
 
+# What reading a stranger's bytes may raise. msgspec does not wrap the error of text that is no UTF-8, nor that of a nest too deep.
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a bigint holds
 

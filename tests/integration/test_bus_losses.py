@@ -84,6 +84,8 @@ FORGED = {
     "a huge row": msgspec.msgpack.encode(["ghost", "1", 1, [[0, 7, HUGE]]]),
     "a long guid": msgspec.msgpack.encode(["ghost", "1", 1, [[0, 7, 1, b"g" * 17]]]),
     "an envelope of text": msgspec.msgpack.encode(["ghost", "1", 1, [[0, 7, 1, b"", 0, "x"]]]),
+    "text that is none": b"\x94\xa2\xff\xfe\xa11\x01\x90",
+    "a deep nest behind": b"\x95\xa5ghost\xa11\x01\x90" + b"\x91" * 100_000,
     "a deep nest": b"\x91" * 10_000,
     "a promise of four billion items": b"\x94\xa5ghost\xa11\x01\xdd\xff\xff\xff\xff",
 }
