@@ -1,13 +1,13 @@
 """A consistent-hash ring over 64-bit points."""
 
 from collections.abc import Iterable, Mapping
-from typing import final
+from typing import Self, final
 
 @final
 class Ring:
     """Members and the keys that belong to each. Immutable; the same in every process with the same membership."""
 
-    def __init__(self, members: Iterable[str] | Mapping[str, int]) -> None:
+    def __new__(cls, members: Iterable[str] | Mapping[str, int]) -> Self:
         """Names, or names with weights (1 and up; sums to 8,192 at most). ValueError for none, for a name that stands twice, and for other
         weights."""
     @property

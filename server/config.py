@@ -65,7 +65,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Everything `serve` needs. Safe to print: secrets show as `[redacted]`."""
 
     database_url: Secret
-    redis_url: Secret
+    redis_url: Secret | None = None  # the one Redis
+    redis_urls: tuple[Secret, ...] = ()  # or several, that share the work; the same ones for every worker, in any order
     secret_file: Path  # its content keys the hashes of device secrets: lose it and every device must be set up anew
     listen: Listen = Listen()
     tls: Tls | None = None
@@ -75,6 +76,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shutdown_seconds: float = 20.0  # to drain after SIGTERM; orchestrators kill after 30
     development: bool = False  # /v1/echo and timelines
     data_dir: Path | None = None  # development only: where the embedded stores are
+
+    @property
+    def redis_servers(self) -> tuple[Secret, ...]:
+        """At least one."""
+        return self.redis_urls if self.redis_url is None else (self.redis_url,)
 
     def pepper(self) -> bytes:
         """The key for the hashes of device secrets, 32 bytes. Raises `StartFailed`."""
@@ -127,7 +133,7 @@ def _anchor(given: dict[str, Any], folder: Path) -> None:
 def _check(config: Config) -> None:
     """What types cannot say. Raises `ValueError` with the key first; never shows a URL, which may hold a password."""
     _check_url("database_url", config.database_url, ("postgresql", "postgres"))
-    _check_url("redis_url", config.redis_url, ("redis", "rediss", "unix"))
+    _check_redis(config)
     if not 0 <= config.listen.port <= 65535:
         raise ValueError("listen.port: must be 0 to 65535")
     if not 0 < config.shutdown_seconds <= 3600:
@@ -144,6 +150,20 @@ def _check_url(key: str, url: Secret, schemes: tuple[str, ...]) -> None:
         scheme = ""
     if scheme not in schemes:
         raise ValueError(f"{key}: must be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}")
+
+
+def _check_redis(config: Config) -> None:
+    if not config.redis_servers:
+        raise ValueError("redis_url: is not set")
+    if config.redis_url and config.redis_urls:
+        raise ValueError("redis_urls: redis_url is set as well; give one of them")
+    seen = set()
+    for url in config.redis_servers:
+        _check_url("redis_urls" if config.redis_urls else "redis_url", url, ("redis", "rediss", "unix"))
+        parts = urlsplit(url.reveal())
+        seen.add((parts.netloc.rpartition("@")[2].lower(), parts.path, parts.query))
+    if len(seen) != len(config.redis_servers):
+        raise ValueError("redis_urls: one server stands twice")
 
 
 def _check_origin(origin: str) -> None:

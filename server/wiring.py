@@ -22,8 +22,8 @@ from veredus.core.messaging.delivery import Delivery
 from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.routing import Routing
 from veredus.server.cluster.bus import RedisBus
-from veredus.server.cluster.presence import RedisPresence
-from veredus.server.cluster.redis import connect
+from veredus.server.cluster.sharded_presence import ShardedPresence
+from veredus.server.cluster.shards import connect_all
 from veredus.server.config import Config
 from veredus.server.http.app import create_app
 from veredus.server.http.health import Checks
@@ -55,9 +55,9 @@ class Worker:
         self.secrets = DeviceSecrets(config.pepper())
         self.store = Postgres(StoreConfig(dsn=config.database_url.reveal(), commits=config.limits.lanes + 1, limits=config.limits))
         routing = Routing(self.context)
-        self.redis = connect(config.redis_url)
-        self.presence = RedisPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", routing, clock)
-        self.bus = RedisBus(self.redis, self.presence.worker, self.presence.incarnation, clock)
+        self.redis = connect_all(config.redis_servers)
+        self.presence = ShardedPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", routing, clock)
+        self.bus = RedisBus(next(iter(self.redis.clients.values())), self.presence.worker, self.presence.incarnation, clock)
         self.relay = Relay(self.presence.worker, self.bus, self.presence, self.store.wakeups, routing, self.context)
         self.bus.listen(self.relay)
         self.credentials = DeviceCredentials(self.store.directory, self.secrets, config.limits, clock)

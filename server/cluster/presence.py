@@ -54,15 +54,25 @@ class Counters(msgspec.Struct):
     faults: int = 0  # our own: a task failed in a way it should not
 
 
-class RedisPresence:
-    """Presence of one worker."""
+def new_incarnation() -> str:
+    """A word for one life of a worker, unlike all others."""
+    return secrets.token_hex(8)
 
-    def __init__(self, client: Redis, worker: str, events: Events, clock: Clock, timing: Timing | None = None) -> None:
-        """`worker` names this process among all that run, without spaces; a new process under an old name takes over from it."""
+
+class RedisPresence:
+    """Presence of one worker on one Redis."""
+
+    def __init__(
+        self, client: Redis, worker: str, events: Events, clock: Clock, timing: Timing | None = None, incarnation: str = ""
+    ) -> None:
+        """`worker` names this process among all that run, without spaces; a new process under an old name takes over from it.
+
+        `incarnation` is this life of it, a new one if none is given.
+        """
         if not worker or " " in worker:
             raise ValueError("a worker's name is one word")
         self.worker = worker
-        self.incarnation = secrets.token_hex(8)
+        self.incarnation = incarnation or new_incarnation()
         self.counters = Counters()
         self._client = client
         self._events = events

@@ -103,7 +103,7 @@ def _write_config(config: Config, folder: Path, worker: Worker) -> Path:
     host, port = worker.port.addresses[0]
     given = {
         "database_url": config.database_url.reveal(),
-        "redis_url": config.redis_url.reveal(),
+        "redis_url": config.redis_servers[0].reveal(),
         "secret_file": str(config.secret_file),
         "listen": {"address": host, "port": port},
         "development": True,

@@ -18,6 +18,7 @@ from veredus.server.failure import StartFailed
 from veredus.server.secret import Secret
 
 BASE = "database_url: postgresql://me:hunter2@host/db\nredis_url: redis://:hunter2@host\nsecret_file: secret\n"
+SEVERAL = BASE.replace("redis_url: redis://:hunter2@host", "redis_urls: {}")
 Write = Callable[[str | bytes], Path]
 
 
@@ -55,6 +56,16 @@ def test_a_file_and_defaults_make_a_configuration(write: Write, tmp_path: Path) 
     assert config.secret_file == tmp_path / "secret", "relative to the file"
     assert not config.development
     assert len(config.pepper()) == 32
+
+
+def test_several_redis_come_from_a_list_or_a_variable_with_commas(write: Write) -> None:
+    listed = load(write(SEVERAL.format("['redis://a', 'redis://:hunter2@b']")), {})
+    assert [url.reveal() for url in listed.redis_servers] == ["redis://a", "redis://:hunter2@b"]
+    assert "hunter2" not in repr(listed)
+    given = load(write(SEVERAL.format("[]")), {"VEREDUS_REDIS_URLS": "redis://a, redis://b"})
+    assert [url.reveal() for url in given.redis_servers] == ["redis://a", "redis://b"]
+    one = load(write(BASE), {})
+    assert [url.reveal() for url in one.redis_servers] == ["redis://:hunter2@host"]
 
 
 @pytest.mark.requirement("INF-22")
@@ -128,6 +139,10 @@ def test_a_fault_in_the_file_is_one_line_with_file_key_and_reason(write: Write, 
         ("a: &a [*a]", "a: there is no such setting"),
         (BASE.replace("postgresql://", "mysql://"), "database_url: must be a URL that begins with postgresql://"),
         (BASE.replace("redis://", "http://"), "redis_url: must be a URL that begins with redis://"),
+        (BASE.replace("redis_url: redis://:hunter2@host\n", ""), "redis_url: is not set"),
+        (BASE + "redis_urls: ['redis://b']\n", "redis_urls: redis_url is set as well"),
+        (SEVERAL.format("['redis://a', 'http://:hunter2@b']"), "redis_urls: must be a URL that begins with redis://"),
+        (SEVERAL.format("['redis://:hunter2@a', 'redis://A']"), "redis_urls: one server stands twice"),
         (BASE.replace("postgresql://me:hunter2@host/db", "[hunter2]"), "database_url: expected"),
     ],
 )
