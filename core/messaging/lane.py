@@ -32,7 +32,8 @@ class Lane:
     def __init__(self, process: Callable[[list[Pending]], Awaitable[None]], limits: Limits) -> None:
         self._process = process
         self._limits = limits
-        self._queues: dict[Origin, deque[Pending]] = {}  # by connection, so that a full batch is filled fairly
+        self._queues: dict[Origin, deque[Pending]] = {}  # by connection, so that a full batch is filled fairly …
+        self._turns: deque[Origin] = deque()  # … one from each in turn
         self._paused: dict[Origin, None] = {}
         self._rows = 0
         self._bytes = 0
@@ -53,6 +54,7 @@ class Lane:
         queue = self._queues.get(pending.origin)
         if queue is None:
             queue = self._queues[pending.origin] = deque()
+            self._turns.append(pending.origin)
         queue.append(pending)
         self._bytes += size
         self._rows += len(pending.send.devices)
@@ -70,6 +72,8 @@ class Lane:
     def withdraw(self, origin: Origin) -> list[Pending]:
         """Take back everything that waits from one connection."""
         waiting = list(self._queues.pop(origin, ()))
+        if waiting:
+            self._turns.remove(origin)
         for pending in waiting:
             self._discharge(pending)
         return waiting
@@ -95,6 +99,7 @@ class Lane:
         if self._rows <= limits.batch_rows and self._bytes <= limits.batch_bytes:
             batch = [pending for queue in self._queues.values() for pending in queue]
             self._queues.clear()
+            self._turns.clear()
             self._rows = self._bytes = 0
             return batch
         return self._fair_batch()
@@ -104,19 +109,21 @@ class Lane:
         limits = self._limits
         batch: list[Pending] = []
         rows = size = 0
-        while self._queues:
-            origin = next(iter(self._queues))
-            queue = self._queues.pop(origin)
+        while self._turns:
+            origin = self._turns.popleft()
+            queue = self._queues[origin]
             pending = queue[0]
             rows += len(pending.send.devices)
             size += pending.send.size
             if batch and (rows > limits.batch_rows or size > limits.batch_bytes):
-                self._queues = {origin: queue, **self._queues}
+                self._turns.appendleft(origin)
                 break
             batch.append(queue.popleft())
             self._discharge(pending)
             if queue:
-                self._queues[origin] = queue  # to the end
+                self._turns.append(origin)
+            else:
+                del self._queues[origin]
         return batch
 
     def _discharge(self, pending: Pending) -> None:

@@ -285,10 +285,13 @@ class Mailbox:
         return 0
 
     def _take_up_to(self, tag: int) -> list[Entry]:
-        entries: list[Entry] = []
-        for known in list(self._log):  # in tag order, so it ends at the first larger one
+        covered: list[int] = []
+        for known in self._log:  # in tag order, so it ends at the first larger one
             if known > tag:
                 break
+            covered.append(known)
+        entries: list[Entry] = []
+        for known in covered:
             self._take(known, entries)
         return entries
 

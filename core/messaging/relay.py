@@ -46,6 +46,7 @@ class Relay:
         self._replaced: set[int] = set()
         self._woken: set[int] = set()
         self._probing = False
+        self._unsure = False  # from an interruption until all mailboxes were looked into
         self._work = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------------------------------- outwards
@@ -110,13 +111,13 @@ class Relay:
     def interrupted(self) -> None:
         """Something may have been lost on its way here."""
         self._context.counters.interruptions += 1
-        self._probing = True
+        self._probing = self._unsure = True
         self._work.set()
 
     def _bring(self, item: Item) -> bool:
         if item.device not in self.routing:
             return False
-        if item.kind == ItemKind.ROW:
+        if item.kind == ItemKind.ROW and not self._unsure:  # else it would overtake what was lost (P4)
             self.routing.push(item.device, Row(item.id, item.guid, item.server_timestamp, item.envelope))
         else:
             self.routing.ring([item.device])
@@ -151,6 +152,7 @@ class Relay:
             except BaseException:
                 self._probing = True
                 raise
+            self._unsure = self._probing
         if self._replaced:
             await self._give_way()
         if self._woken:

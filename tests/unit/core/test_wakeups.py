@@ -170,6 +170,29 @@ async def test_a_lost_frame_is_made_good_by_looking_into_every_mailbox_after_an_
         assert not idle.deliveries
 
 
+async def test_rows_that_come_before_the_probe_has_ended_do_not_overtake_the_lost_one() -> None:
+    """P4: they are rings until then, so the mailbox gives both in order."""
+    async with two() as (world, one, other):
+        [alice], [bob] = world.account(), world.account()
+        _, wire = await world.online(bob, other)
+        origin = RecordingOrigin()
+        world.bus.lossy = True
+        first, second = send(alice, bob, b"first"), send(alice, bob, b"second")
+        one.accept(origin, alice, [first])
+        await until(lambda: len(origin.replies) == 1)
+        world.bus.lossy, world.bus.held = False, []
+        one.accept(origin, alice, [second])
+        await until(lambda: bool(world.bus.held))
+        other.relay.interrupted()  # the hole is told of before the frame that showed it
+        world.bus.let_go()
+        await until(lambda: len(wire.deliveries) == 2)
+        assert [envelope for _, envelope, _ in wire.deliveries] == [first.envelopes[0], second.envelopes[0]]
+        third = send(alice, bob, b"third")
+        one.accept(origin, alice, [third])
+        await until(lambda: len(wire.deliveries) == 3)
+        assert other._context.counters.interruptions == 1
+
+
 async def test_a_probe_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("veredus.core.messaging.relay.RETRY_SECONDS", 0)
     async with two() as (world, one, other):
