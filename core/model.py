@@ -163,3 +163,44 @@ class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     server_timestamp: int = 0
     envelope: bytes = b""
     hops: int = 0
+
+
+class PushJob(msgspec.Struct, frozen=True, gc=False):
+    """«Look whether this device has to be told»: `key` is the transport's name for it."""
+
+    key: str
+    device: int
+
+
+class Push(msgspec.Struct, frozen=True, gc=False):
+    """A push to send now. `due` names the row it became due for, `sent` and `failed` how often it was tried before."""
+
+    device: int
+    due: int
+    urgent: bool
+    sent: int
+    failed: int
+
+
+class PushVerdict(IntEnum):
+    """What a provider made of a push."""
+
+    SENT = 0  # it took it; whether the device is told is beyond anybody's knowledge
+    FAILED = 1  # not now: try again
+    UNREACHABLE = 2  # it knows no way to this device; not before the device came here again
+
+
+class PushOutcome(msgspec.Struct, frozen=True, gc=False):
+    """A provider's answer. `retry_after`: seconds it asks to be left alone about this device, with FAILED."""
+
+    verdict: PushVerdict
+    retry_after: float = 0.0
+
+
+class PushRecord(msgspec.Struct, frozen=True, gc=False):
+    """What became of a push, and in how many seconds the next may leave; None: not before the device came here."""
+
+    device: int
+    due: int
+    sent: bool
+    wait: float | None

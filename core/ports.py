@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from veredus.core.errors import Code
-from veredus.core.model import Account, CredentialRow, Item, Location, Outcome, Page, Principal, Reply, Submission
+from veredus.core.model import (
+    Account,
+    CredentialRow,
+    Item,
+    Location,
+    Outcome,
+    Page,
+    Principal,
+    Push,
+    PushJob,
+    PushOutcome,
+    PushRecord,
+    Reply,
+    Submission,
+)
 
 if TYPE_CHECKING:
     from veredus.ext.envelope import Inbound
@@ -116,8 +130,11 @@ class BusEvents(Protocol):
 class Wakeups(Protocol):
     """Devices that are nowhere and have something stored: their push, due in the store until carried out (MSG-23)."""
 
-    async def due(self, devices: Mapping[int, int]) -> None:
-        """For these devices (id → mailbox row id) a push is due. Row 0: if its mailbox holds anything. Raises `StoreUnavailable`."""
+    async def due(self, devices: Mapping[int, int]) -> list[int]:
+        """For these devices (id → mailbox row id) a push is due. Row 0: if its mailbox holds anything. Raises `StoreUnavailable`.
+
+        Returns those to be told now: not whose push was due already, nor whose rows can wait for more.
+        """
         ...
 
     async def awake(self, devices: Sequence[int]) -> None:
@@ -133,6 +150,58 @@ class Wakeups(Protocol):
 
         Empty for whoever asks before `seconds` have passed since anybody did.
         """
+        ...
+
+
+class PushStore(Protocol):
+    """Pushes that are due, and how far they have come: the truth behind the jobs. Every method may raise `StoreUnavailable`."""
+
+    async def begin(self, devices: Sequence[int], online: Collection[int], lease: float, hold: float, per_minute: int) -> list[Push]:
+        """Those of these devices to push now, each given to one caller only, for `lease` seconds.
+
+        Left out: whose push is not due or not yet due again; who is revoked or has nothing stored (not due any more then); who had
+        `per_minute` tries within this minute. Who is `online` is held back once, for `hold` seconds: it should look by itself, and
+        whoever does not may be asleep.
+        """
+        ...
+
+    async def record(self, records: Sequence[PushRecord]) -> None:
+        """Write down what became of pushes begun, as far as they are still due. Safe to repeat only after `StoreUnavailable`."""
+        ...
+
+    async def unqueued(self, limit: int, seconds: float) -> list[int]:
+        """Up to `limit` devices whose job is to be made now; each is given to one caller, and not again for `seconds`."""
+        ...
+
+
+class PushJobs(Protocol):
+    """Transport of jobs between workers: each to one of them, at least once as long as the transport lives.
+
+    What it loses is made again from the store. Every method may raise `ConnectionError` or `TimeoutError`, within a bounded time.
+    """
+
+    async def add(self, devices: Sequence[int]) -> None:
+        """One job for each."""
+        ...
+
+    async def take(self, limit: int) -> list[PushJob]:
+        """Jobs nobody had before, waiting a moment for the first; perhaps none."""
+        ...
+
+    async def take_over(self, limit: int, idle: float) -> list[PushJob]:
+        """Jobs somebody took `idle` seconds ago or longer, and did not call done. They count as taken now."""
+        ...
+
+    async def done(self, jobs: Sequence[PushJob]) -> None:
+        """These need not be carried out again."""
+        ...
+
+
+class PushProvider(Protocol):
+    """Tells a device, by whatever way it has, to connect. It owns tokens and their kinds; it is told nothing of what is stored."""
+
+    async def send(self, device: int, urgent: bool) -> PushOutcome:
+        """Tell it. Not urgent: when it costs the device little. Raising, or taking too long, counts as FAILED."""
         ...
 
 

@@ -19,9 +19,12 @@ from veredus.core.identity.authentication import Authenticator
 from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.push import Pushes
+from veredus.core.messaging.push_queue import PushQueue
 from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.routing import Routing
 from veredus.server.cluster.bus import RedisBus
+from veredus.server.cluster.push_jobs import RedisPushJobs
 from veredus.server.cluster.sharded_presence import ShardedPresence
 from veredus.server.cluster.shards import connect_all
 from veredus.server.config import Config
@@ -31,6 +34,7 @@ from veredus.server.http.metrics import HttpMetrics
 from veredus.server.http.services import HttpServices
 from veredus.server.metrics import WorkerMetrics
 from veredus.server.periodic import every
+from veredus.server.providers.log import LogProvider
 from veredus.server.store.partitions import PartitionJob
 from veredus.server.store.postgres import Postgres, StoreConfig
 from veredus.server.store.window_job import WindowJob
@@ -58,7 +62,7 @@ class Worker:
         self.redis = connect_all(config.redis_servers)
         self.presence = ShardedPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", routing, clock)
         self.bus = RedisBus(next(iter(self.redis.clients.values())), self.presence.worker, self.presence.incarnation, clock)
-        self.relay = Relay(self.presence.worker, self.bus, self.presence, self.store.wakeups, routing, self.context)
+        self.relay = Relay(self.presence.worker, self.bus, self.presence, self._push(), routing, self.context)
         self.bus.listen(self.relay)
         self.credentials = DeviceCredentials(self.store.directory, self.secrets, config.limits, clock)
         self.health = Checks({"postgres": self.store.messages.epoch, "redis": self.redis.ping}, clock)
@@ -66,8 +70,17 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         # What to end, in the order it was started: a start that fails halfway ends what it began, and tells why it failed.
         self._started: list[tuple[str, Callable[[], Awaitable[None]]]] = [("store", self.store.close), ("redis", self.redis.aclose)]
+        self._started.append(("push jobs", self.push_jobs.close))
         self.delivery: Delivery
         self.port: Port
+
+    def _push(self) -> PushQueue:
+        """Pushes for devices that are nowhere. All workers take jobs from the same server, the first by name."""
+        redis = next(iter(self.redis.clients.values()))
+        self.push_jobs = RedisPushJobs(redis, f"{self.presence.worker}:{self.presence.incarnation}")
+        self.pushes = Pushes(self.store.pushes, self.push_jobs, self.presence, LogProvider())
+        self.push_queue = PushQueue(self.store.wakeups, self.push_jobs, self.pushes.counters)
+        return self.push_queue
 
     async def start(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Come up: store first, the port last. Raises what makes a start impossible."""
@@ -77,7 +90,8 @@ class Worker:
         self._started += [("jobs", self._end_jobs), ("bus", self.bus.close), ("presence", self.presence.close)]
         await self.bus.start()
         await self.presence.start()
-        self._spawn(self.delivery.run())
+        for work in (self.delivery, self.pushes, self.push_queue):
+            self._spawn(work.run())
         dsn = config.database_url.reveal()
         self._spawn(every(WINDOW_JOB_SECONDS, "key windows", WindowJob(dsn, config.limits.key_window_hours).run))
         self._spawn(every(PARTITION_JOB_SECONDS, "mailbox partitions", PartitionJob(dsn, config.limits.retention_days).run))
@@ -85,7 +99,7 @@ class Worker:
         self._started += [("connections", self.port.stop), ("taken sends", self.delivery.close), ("listening", self._accept_no_more)]
         await self.port.start(sockets)
         assert self.port.station is not None
-        parts = {"presence": self.presence.counters, "bus": self.bus.counters}
+        parts = {"presence": self.presence.counters, "bus": self.bus.counters, "push": self.pushes.counters}
         self._registry.register(WorkerMetrics(context.counters, self.delivery, self.port.station, parts))
         self.health.started()
 

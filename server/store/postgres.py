@@ -10,6 +10,7 @@ from veredus.server.store.commit import Committer
 from veredus.server.store.directory import PostgresDirectory
 from veredus.server.store.messages import PostgresMessageStore
 from veredus.server.store.pool import BATCH, POINT, RANGE, Connections, PoolConfig
+from veredus.server.store.pushes import PostgresPushes
 from veredus.server.store.wakeups import PostgresWakeups
 from veredus.server.store.windows import Windows
 
@@ -39,6 +40,7 @@ class Postgres:
         self.directory = PostgresDirectory(self._reads)
         self.accounts = Accounts(self._removes)
         self.wakeups = PostgresWakeups(self._removes, self._ranges)
+        self.pushes = PostgresPushes(self._removes)
 
     async def start(self) -> None:
         """Refuse a server that could lose what was acknowledged (P1) or has no schema. Raises `StoreUnavailable`."""

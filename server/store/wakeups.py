@@ -15,14 +15,39 @@ import asyncpg
 from veredus.core.errors import StoreUnavailable
 from veredus.server.store.pool import Connections, Lost
 
-# Rows are locked in one order for everybody. A device whose push is due already is left alone: one push brings all of it.
+PATIENCE_SECONDS = 30.0  # what is not urgent is told of so much later, with whatever came meanwhile
+QUEUED_SECONDS = 30.0  # a job that was made and has led to nothing by then is made again
+
+# Rows are locked in one order for everybody. A device whose push is due already is left alone, since one push brings all of it, unless
+# - it was told, or could not be, and has taken what it was to be told of without a connection (over HTTP): that is a new due, or
+# - it was told, or will be, that it is not urgent, and now something urgent came.
+# What is not urgent waits for $3 seconds for more. The newest 20 rows say what is urgent: a mailbox of thousands is not read for it.
+# A due being cleared at the same moment (`pushes.BEGIN`) is not seen: that row is found by the sweep.
 DUE = """
 WITH t AS MATERIALIZED (
-    SELECT d.id, greatest(t.row_id, (SELECT max(m.id) FROM mailbox m WHERE m.device = d.id AND t.row_id = 0)) AS row_id
-    FROM unnest($1::bigint[], $2::bigint[]) t(device, row_id) JOIN device d ON d.id = t.device
-    WHERE d.push_due_id IS NULL AND d.revoked_at IS NULL ORDER BY d.id FOR NO KEY UPDATE OF d
+    SELECT d.id, d.push_due_id, r.newest, u.urgent
+    FROM unnest($1::bigint[], $2::bigint[]) t(device, row_id)
+    JOIN device d ON d.id = t.device
+    CROSS JOIN LATERAL (
+        SELECT greatest(t.row_id, (SELECT max(m.id) FROM mailbox m WHERE m.device = t.device AND t.row_id = 0)) AS newest OFFSET 0
+    ) r
+    CROSS JOIN LATERAL (
+        SELECT coalesce(bool_or(m.urgent), false) AS urgent FROM (
+            SELECT urgent FROM mailbox WHERE device = t.device AND (d.push_due_id IS NULL OR NOT d.push_urgent OR d.push_sent + d.push_failed > 0)
+            ORDER BY id DESC LIMIT 20
+        ) m OFFSET 0
+    ) u
+    WHERE d.revoked_at IS NULL AND r.newest > 0 AND (
+        d.push_due_id IS NULL
+        OR NOT d.push_urgent AND u.urgent
+        OR d.push_sent + d.push_failed > 0 AND NOT EXISTS (SELECT FROM mailbox m WHERE m.device = d.id AND m.id <= d.push_due_id OFFSET 0)
+    )
+    ORDER BY d.id FOR NO KEY UPDATE OF d
 )
-UPDATE device d SET push_due_id = t.row_id, push_due_at = clock_timestamp() FROM t WHERE d.id = t.id AND t.row_id > 0"""
+UPDATE device d SET push_due_id = t.newest, push_due_at = clock_timestamp(), push_urgent = t.urgent, push_sent = 0, push_failed = 0,
+    push_held_at = NULL, push_next_at = clock_timestamp() + make_interval(secs => CASE WHEN t.urgent THEN 0 ELSE $3::float8 END),
+    push_queue_at = clock_timestamp() + make_interval(secs => CASE WHEN t.urgent THEN $4::float8 ELSE $3 END)
+FROM t WHERE d.id = t.id RETURNING d.id, t.urgent"""
 
 # A device that is here and has looked into its mailbox needs no push any more.
 AWAKE = """
@@ -49,29 +74,32 @@ class PostgresWakeups:
         self._points = points
         self._ranges = ranges
 
-    async def due(self, devices: Mapping[int, int]) -> None:
+    async def due(self, devices: Mapping[int, int]) -> list[int]:
         """See `core.ports.Wakeups`."""
         ordered = sorted(devices.items())
-        await _asked(self._points, DUE, [device for device, _ in ordered], [row for _, row in ordered])
+        names, rows = [device for device, _ in ordered], [row for _, row in ordered]
+        return [
+            record["id"] for record in await asked(self._points, DUE, names, rows, PATIENCE_SECONDS, QUEUED_SECONDS) if record["urgent"]
+        ]
 
     async def awake(self, devices: Sequence[int]) -> None:
         """See `core.ports.Wakeups`."""
-        await _asked(self._points, AWAKE, list(devices))
+        await asked(self._points, AWAKE, list(devices))
 
     async def occupied(self, devices: Sequence[int]) -> set[int]:
         """See `core.ports.Wakeups`."""
-        return {record["d"] for record in await _asked(self._points, OCCUPIED, list(devices))}
+        return {record["d"] for record in await asked(self._points, OCCUPIED, list(devices))}
 
     async def overdue(self, seconds: float) -> list[tuple[int, int]]:
         """See `core.ports.Wakeups`."""
-        for marks in await _asked(self._ranges, MOVE_MARKS, seconds):
+        for marks in await asked(self._ranges, MOVE_MARKS, seconds):
             if marks["mark_4"] < marks["mark_2"]:
-                found = await _asked(self._ranges, OVERDUE, marks["mark_4"], marks["mark_2"])
+                found = await asked(self._ranges, OVERDUE, marks["mark_4"], marks["mark_2"])
                 return [(record["device"], record["id"]) for record in found]
         return []
 
 
-async def _asked(connections: Connections, sql: str, *args: object) -> list[asyncpg.Record]:
+async def asked(connections: Connections, sql: str, *args: object) -> list[asyncpg.Record]:
     """The rows of a statement. One whose result is unknown counts as not done: all of these may be done twice."""
     try:
         return await connections.fetch(sql, *args)

@@ -17,10 +17,12 @@ class MemoryWakeups:
     pushes: dict[int, int] = field(default_factory=dict)
     late: list[tuple[int, int]] = field(default_factory=list)
 
-    async def due(self, devices: Mapping[int, int]) -> None:
+    async def due(self, devices: Mapping[int, int]) -> list[int]:
         if not self.store.available:
             raise StoreUnavailable
-        self.pushes.update({device: row for device, row in devices.items() if row or self.store.of(device)})
+        new = {device: row for device, row in devices.items() if row or self.store.of(device)}
+        self.pushes.update(new)
+        return list(new)
 
     async def awake(self, devices: Sequence[int]) -> None:
         for device in devices:
