@@ -33,7 +33,8 @@ WITH t AS MATERIALIZED (
     ) r
     CROSS JOIN LATERAL (
         SELECT coalesce(bool_or(m.urgent), false) AS urgent FROM (
-            SELECT urgent FROM mailbox WHERE device = t.device AND (d.push_due_id IS NULL OR NOT d.push_urgent OR d.push_sent + d.push_failed > 0)
+            SELECT urgent FROM mailbox
+            WHERE device = t.device AND (d.push_due_id IS NULL OR NOT d.push_urgent OR d.push_sent + d.push_failed > 0)
             ORDER BY id DESC LIMIT 20
         ) m OFFSET 0
     ) u
