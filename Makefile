@@ -90,8 +90,14 @@ FUZZ_SECONDS ?= 300
 fuzz: build ## hostile bytes against the codec, for FUZZ_SECONDS=300; a failure prints its input
 	@VEREDUS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) tests/fuzz --timeout 0 $(ARGS)
 
+DURATION ?= 600
+
 .PHONY: chaos
-chaos: build ## kill, stop and cut off workers and stores under load, and check what clients saw (a part of `make test`)
+chaos: build ## a storm of faults over two nodes for DURATION=600 seconds, the same from SEED=n; one that broke promises fails (docs/chaos.md)
+	@$(PY) -m tests.chaos.storm --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: test-chaos
+test-chaos: build ## kill, stop and cut off workers and stores under load, one fault at a time, and a short storm (a part of `make test`)
 	@$(PYTEST) tests/chaos $(ARGS)
 
 .PHONY: bench

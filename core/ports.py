@@ -90,6 +90,11 @@ class Credentials(Protocol):
 class Presence(Protocol):
     """Which worker holds a device's connection: hints. Absence or failure of this port costs speed, never a message."""
 
+    @property
+    def settled(self) -> bool:
+        """Until this is true nobody's absence means anything."""
+        ...
+
     async def claim(self, devices: Sequence[int]) -> list[Location | None]:
         """Say that these devices are here, from now on: newer than every earlier claim. Answers whom each displaced elsewhere."""
         ...

@@ -26,6 +26,9 @@ class Told:
         self.superseded_devices: list[int] = []
         self.something = asyncio.Event()
 
+    def claiming(self, devices: Sequence[int]) -> None:
+        pass
+
     def claimed(self, displaced: Mapping[int, Location | None]) -> None:
         self.claims |= displaced
         self.something.set()

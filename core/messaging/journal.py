@@ -199,7 +199,10 @@ class Journal:
                 job.reply = job.reply or self._push_ephemeral(job.submission)
             elif job.outcome.verdict is Verdict.COMMITTED:
                 counters.committed += 1
-                self._routing.route(job.submission, job.outcome)
+                if job.pending.origin.fresh and self._relay.among_others:
+                    self._routing.ring(job.submission.targets)
+                else:
+                    self._routing.route(job.submission, job.outcome)
         self.answers.give([(job.pending, job.reply or self._reply(job)) for job in jobs])
 
     def _elsewhere(self, jobs: list[Job]) -> list[Item]:

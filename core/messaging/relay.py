@@ -45,8 +45,11 @@ class Relay:
         self._owed: dict[int, tuple[int, int]] = {}  # device → (newest row known, hops)
         self._replaced: set[int] = set()
         self._woken: set[int] = set()
+        self._looking: set[int] = set()  # of those owed, being looked for now
+        self._adrift: dict[int, tuple[int, int]] = {}  # not found while presence could not say
         self._probing = False
-        self._unsure = False  # from an interruption until all mailboxes were looked into
+        self._unsure = False  # until every device here was probed
+        self.among_others = False  # other workers were seen
         self._work = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------------------------------- outwards
@@ -56,14 +59,19 @@ class Relay:
         by_worker: dict[str, list[Item]] = {}
         for item in items:
             location = located.get(item.device)
-            if location is None or location.worker == self._worker:
+            # Whoever is owed a look has something older coming: a row must not overtake it.
+            if location is None or location.worker == self._worker or self._owes(item.device):
                 self.owe(item.device, item.id, item.hops)
             else:
                 by_worker.setdefault(location.worker, []).append(item)
         if by_worker:
+            self.among_others = True
             for worker in await self._bus.publish(by_worker):
                 for item in by_worker[worker]:
                     self.owe(item.device, item.id, item.hops)
+
+    def _owes(self, device: int) -> bool:
+        return device in self._owed or device in self._looking or device in self._adrift
 
     def owe(self, device: int, row_id: int, hops: int = 0) -> None:
         """Look for this device soon: it has something up to this row that nobody has brought it."""
@@ -97,6 +105,7 @@ class Relay:
 
     def received(self, items: Sequence[Item]) -> None:
         """Items of other workers. What cannot be delivered here is owned here."""
+        self.among_others = True
         for item in items:
             if item.kind == ItemKind.REPLACED:
                 self._replaced.add(item.device)
@@ -111,13 +120,14 @@ class Relay:
     def interrupted(self) -> None:
         """Something may have been lost on its way here."""
         self._context.counters.interruptions += 1
-        self._probing = self._unsure = True
+        self._probing = self._unsure = self.among_others = True
         self._work.set()
 
     def _bring(self, item: Item) -> bool:
         if item.device not in self.routing:
             return False
-        if item.kind == ItemKind.ROW and not self._unsure:  # else it would overtake what was lost (P4)
+        # What was lost before this row is found by the probe or the claim's look; the row must not overtake it.
+        if item.kind == ItemKind.ROW and not self._unsure and not self.routing.unsure(item.device):
             self.routing.push(item.device, Row(item.id, item.guid, item.server_timestamp, item.envelope))
         else:
             self.routing.ring([item.device])
@@ -129,6 +139,7 @@ class Relay:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._serve())
+            group.create_task(self._every(RETRY_SECONDS, self._look_again))
             group.create_task(self._every(SWEEP_SECONDS, self._sweep))
             group.create_task(self._every(UNACKNOWLEDGED_SECONDS, self._look_at_silent))
 
@@ -152,7 +163,7 @@ class Relay:
             except BaseException:
                 self._probing = True
                 raise
-            self._unsure = self._probing
+            self._unsure = self._probing  # again, when interrupted meanwhile
         if self._replaced:
             await self._give_way()
         if self._woken:
@@ -175,6 +186,7 @@ class Relay:
     async def _look(self) -> None:
         """Ring some of those owed a look, wherever they are; make the push due of those who are nowhere."""
         owed = {device: self._owed.pop(device) for device in list(self._owed)[:LOOK_DEVICES]}
+        self._looking = set(owed)
         try:
             here = [device for device in owed if device in self.routing]
             self.routing.ring(here)
@@ -184,10 +196,21 @@ class Relay:
             if nowhere:
                 self._context.counters.absent_targets += len(nowhere)
                 await self._wakeups.due(nowhere)
+                if not self._presence.settled:
+                    self._adrift.update({device: owed[device] for device in nowhere})
         except BaseException:
             for device, (row_id, hops) in owed.items():
                 self.owe(device, row_id, hops)
             raise
+        finally:
+            self._looking = set()
+
+    async def _look_again(self) -> None:
+        """Presence can say again where they are whom it could not find: they may have been somewhere all the time."""
+        if self._adrift and self._presence.settled:
+            adrift, self._adrift = self._adrift, {}
+            for device, (row_id, hops) in adrift.items():
+                self.owe(device, row_id, hops)
 
     async def _ring_elsewhere(self, owed: Mapping[int, tuple[int, int]], located: Mapping[int, Location]) -> dict[int, int]:
         """Doorbells over the bus. Returns the devices that are nowhere, with their newest row."""

@@ -6,7 +6,7 @@ mailbox's paging.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from veredus.core.messaging.context import Context
@@ -42,6 +42,7 @@ class Routing:
 
     def __init__(self, context: Context) -> None:
         self._receivers: dict[int, Receiver] = {}
+        self._unsure: set[int] = set()  # devices being claimed
         self._context = context
         self._counters = context.counters
 
@@ -55,6 +56,7 @@ class Routing:
         """From now on this receiver holds the device."""
         older = self._receivers.get(device)
         self._receivers[device] = receiver
+        self._unsure.discard(device)  # a new one looks by itself, once it is claimed
         if older is not None:
             self._counters.replaced_sessions += 1
             older.replace()
@@ -64,16 +66,27 @@ class Routing:
         if self._receivers.get(device) is not receiver:
             return False
         del self._receivers[device]
+        self._unsure.discard(device)
         return True
+
+    def claiming(self, devices: Iterable[int]) -> None:
+        """From now on others may find these devices again, which they could not for a while: what they bring may not be the first."""
+        self._unsure.update(devices)
+
+    def unsure(self, device: int) -> bool:
+        """Rows that other workers bring for this device may have missed some before them: ring instead of pushing."""
+        return device in self._unsure
 
     def claimed(self, displaced: Mapping[int, Location | None]) -> None:
         """Presence knows these devices again, perhaps after a gap in which nobody could find them: look into their mailboxes."""
+        self._unsure.difference_update(displaced)
         self.ring(list(displaced))
 
     def superseded(self, devices: Sequence[int]) -> None:
         """These devices connected elsewhere since: their connections here give way."""
         for device in devices:
             receiver = self._receivers.pop(device, None)
+            self._unsure.discard(device)
             if receiver is not None:
                 self._counters.replaced_sessions += 1
                 receiver.replace()

@@ -26,6 +26,11 @@ class Claim:
         self.token = 0
         self.waiter = waiter
 
+    @property
+    def awaited(self) -> bool:
+        """Whoever claims still waits for it, and looks into the mailbox then."""
+        return not self.waiter.done()
+
     def answer(self, displaced: Location | None) -> None:
         """Tell whoever still waits."""
         if not self.waiter.done():

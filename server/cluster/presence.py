@@ -33,6 +33,10 @@ AWAY = (RedisError, OSError, TimeoutError)
 class Events(Protocol):
     """What presence tells of devices connected here. Must not raise, must not block."""
 
+    def claiming(self, devices: Sequence[int]) -> None:
+        """These are about to be claimed so: others may find them before `claimed` is told."""
+        ...
+
     def claimed(self, displaced: Mapping[int, Location | None]) -> None:
         """These devices were claimed without anybody waiting for it (again, or late): look into their mailboxes."""
         ...
@@ -263,6 +267,7 @@ class RedisPresence:
         arguments: list[Any] = [self.worker, self.incarnation, self._claims.newest_token + 1]
         for device, claim in claims:
             arguments += (device, claim.token)
+        self._events.claiming([device for device, claim in claims if not claim.awaited])
         answer = await self._bounded(self._scripts["claim"](keys=[keys.DEVICES, keys.LEASE], args=arguments))
         made = self._claims.made(claims, list(zip(answer[::2], map(keys.parse, answer[1::2]), strict=True)))
         if made.claimed:

@@ -9,7 +9,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds, unless the name says otherwise."""
 
     lease: float = 30.0  # P7: a dead worker's devices count as absent after this
-    renew: float = 10.0  # two renewals may fail before the lease is gone
+    renew: float = 2.0  # a wiped Redis is noticed within this, and P5 gives 5 s; a renewal costs Redis 20 µs
     stall: float = 10.0  # a loop that stood still this long may have missed what it was told
     command: float = 1.0  # claims and renewals: nobody's message waits for them
     locate: float = 0.25  # beside every commit: a commit takes milliseconds, so more only delays wake-ups

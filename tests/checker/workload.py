@@ -44,13 +44,21 @@ class Workload:
     """One run. `accounts` are the devices that play: each sends to every account among them, to all its devices here."""
 
     def __init__(
-        self, url: str, accounts: Sequence[Credentials], seed: int, mix: Mix | None = None, history: History | None = None
+        self,
+        url: str,
+        accounts: Sequence[Credentials],
+        seed: int,
+        mix: Mix | None = None,
+        history: History | None = None,
+        *,
+        name: str = "",
     ) -> None:
+        """`name` tells this workload's connections from others in the same history."""
         devices: dict[UUID, list[int]] = defaultdict(list)
         for account in accounts:
             devices[account.account].append(account.device)
         self._scene = Scene(url, dict(devices), mix or Mix(), history or History())
-        self._players = [Player(self._scene, credentials, f"{seed}.{index}") for index, credentials in enumerate(accounts)]
+        self._players = [Player(self._scene, credentials, f"{name}{seed}.{index}") for index, credentials in enumerate(accounts)]
 
     async def reached(self, sent: int) -> None:
         """Wait until so many messages were answered with SENT."""
@@ -67,7 +75,7 @@ class Workload:
             for player in self._players:
                 await player.release()
                 await player.client.close()
-        held = await self._drain()
+        held = await self.drain()
         violations = check(self._scene.history, held)
         return Report(violations, self._scene.tally, sum(map(len, held.values())), self._scene.history)
 
@@ -79,7 +87,7 @@ class Workload:
                 await asyncio.gather(*(player.client.drained() for player in self._players))  # repeats after a reconnect as well
         self._scene.history.record(Quiescent())
 
-    async def _drain(self) -> dict[Device, list[Held]]:
+    async def drain(self) -> dict[Device, list[Held]]:
         """Empty every mailbox: acknowledgements on their way need a moment, lost ones a repeat. What stays is given back."""
         held: dict[Device, list[Held]] = {}
         for player in self._players:

@@ -18,6 +18,7 @@ class MemoryPresence:
     broken: bool = False
     gate: asyncio.Event | None = None
     located: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: bool = True
 
     async def claim(self, devices: Sequence[int]) -> list[Location | None]:
         self._check()
