@@ -90,10 +90,11 @@ class Node:
         """End everything of this node."""
         for pid in self.pids.values():
             signalled(pid, signal.SIGKILL)
-        if self._process is not None:
+        process, self._process = self._process, None
+        if process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
         if self._reading is not None:
             self._reading.cancel()
 
