@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -60,7 +61,7 @@ class Worker:
         self.store = Postgres(StoreConfig(dsn=config.database_url.reveal(), commits=config.limits.lanes + 1, limits=config.limits))
         routing = Routing(self.context)
         self.redis = connect_all(config.redis_servers)
-        self.presence = ShardedPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}", routing, clock)
+        self.presence = ShardedPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", routing, clock)
         self.bus = RedisBus(next(iter(self.redis.clients.values())), self.presence.worker, self.presence.incarnation, clock)
         self.relay = Relay(self.presence.worker, self.bus, self.presence, self._push(), routing, self.context)
         self.bus.listen(self.relay)
