@@ -7,7 +7,7 @@ in the group until somebody takes it over: all of that is repaired from PostgreS
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -58,9 +58,16 @@ class RedisPushJobs:
     async def take_over(self, limit: int, idle: float) -> list[PushJob]:
         """See `core.ports.PushJobs`."""
         await self._grouped(self._forget)
-        ms = int(idle * 1000)
-        answer = await self._grouped(lambda: self._client.xautoclaim(STREAM, GROUP, self._consumer, ms, start_id="0-0", count=limit))
-        return await self._jobs(answer[1])
+        claim: dict[str, Any] = {"min_idle_time": int(idle * 1000), "start_id": "0-0", "count": limit, "justid": True}
+        keys = await self._grouped(lambda: self._client.xautoclaim(STREAM, GROUP, self._consumer, **claim))
+        if not keys:
+            return []
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.xrange(STREAM, key, key)
+        found = await self._grouped(pipeline.execute)
+        # Cut off the stream while somebody had it: before Redis 7 the group would keep such a key for ever.
+        return await self._jobs([(key, entries[0][1] if entries else {}) for key, entries in zip(keys, found, strict=True)])
 
     async def done(self, jobs: Sequence[PushJob]) -> None:
         """See `core.ports.PushJobs`."""
@@ -72,15 +79,12 @@ class RedisPushJobs:
         with suppress(ConnectionError, TimeoutError, ResponseError):
             await self._bounded(lambda: self._forget(0.0, self._consumer))
 
-    async def _jobs(self, entries: Sequence[Any]) -> list[PushJob]:
+    async def _jobs(self, entries: Sequence[tuple[str, Mapping[str, str]]]) -> list[PushJob]:
         """What can be read of these; the rest is called done at once."""
         jobs: list[PushJob] = []
         useless: list[str] = []
-        for entry in entries:
-            if entry is None or entry[0] is None:  # cut off the stream while somebody had it (Redis before 7)
-                continue
-            key, fields = entry
-            device = (fields or {}).get(FIELD, "")
+        for key, fields in entries:
+            device = fields.get(FIELD, "")
             if device.isdecimal() and len(device) < 19:  # of a bigint
                 jobs.append(PushJob(key, int(device)))
             else:

@@ -314,3 +314,12 @@ async def test_entries_that_are_no_jobs_are_done_at_once(there: Ground, raw: Red
     await worker.pushes.turn()
     assert worker.provider.told == [(device, True)]
     assert await raw.xlen(STREAM) == 0
+
+
+async def test_a_job_cut_off_the_stream_while_somebody_had_it_leaves_the_group(there: Ground, raw: Redis) -> None:
+    one, two = there.worker("one"), there.worker("two")
+    await one.jobs.add([7, 8])
+    [job, _] = await one.jobs.take(10)
+    await raw.xdel(STREAM, job.key)
+    assert [left.device for left in await two.jobs.take_over(10, 0.0)] == [8]
+    assert [each["pending"] for each in await raw.xinfo_consumers(STREAM, GROUP) if each["name"] == "two"] == [1]
