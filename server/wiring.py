@@ -62,7 +62,7 @@ class Worker:
         routing = Routing(self.context)
         self.redis = connect_all(config.redis_servers)
         self.presence = ShardedPresence(self.redis, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", routing, clock)
-        self.bus = RedisBus(next(iter(self.redis.clients.values())), self.presence.worker, self.presence.incarnation, clock)
+        self.bus = RedisBus(self.redis, self.presence.worker, self.presence.incarnation, clock)
         self.relay = Relay(self.presence.worker, self.bus, self.presence, self._push(), routing, self.context)
         self.bus.listen(self.relay)
         self.credentials = DeviceCredentials(self.store.directory, self.secrets, config.limits, clock)

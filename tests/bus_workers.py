@@ -17,6 +17,7 @@ from veredus.server.cluster.bus_frames import Channels
 from veredus.server.cluster.bus_link import database
 from veredus.server.cluster.bus_timing import BusTiming
 from veredus.server.cluster.redis import connect
+from veredus.server.cluster.shards import Shards
 from veredus.server.secret import Secret
 
 CLOCK = SystemClock()
@@ -78,7 +79,7 @@ async def workers(redis_url: str) -> AsyncIterator[Make]:
             client = connect(Secret(redis_url), seconds=5.0)
             stack.push_async_callback(client.aclose)
             told = told or Told()
-            bus = RedisBus(client, name, incarnation, clock, timing)
+            bus = RedisBus(Shards([client]), name, incarnation, clock, timing)
             bus.listen(told)
             await bus.start()
             stack.push_async_callback(bus.close)

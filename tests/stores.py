@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 import redis.asyncio
 
+from veredus.server.process import binaries, servers
 from veredus.server.process.embedded import Embedded
 
 TEMPLATE = "veredus_template"
@@ -82,6 +83,34 @@ def own_stores() -> Iterator[Embedded]:
     """Both servers of this test alone: `.postgres` and `.redis` have `stop()`, `start()`, `kill()`; `.dsn` is an empty database."""
     with temporary_folder() as folder, Embedded(folder / "data") as embedded:
         yield embedded
+
+
+class SecondRedis:
+    """A Redis beside the embedded one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = servers.Redis(binaries.redis().program, folder / "redis", folder, folder / "redis.log")
+        self.redis_url = f"unix://{self._server.socket}"
+        self.stop = self._server.stop
+        self.kill = self._server.kill
+
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+    def start(self) -> None:
+        """From the main thread: the server ends with the thread that started it."""
+        self._server.start(lambda: True)
+
+
+@pytest.fixture
+def second_redis() -> Iterator[SecondRedis]:
+    """A running Redis of this test alone."""
+    with temporary_folder() as folder:
+        second = SecondRedis(folder)
+        second.start()
+        yield second
+        second.stop()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """`core.ports.Bus` on Redis Pub/Sub: a channel per worker, one for heartbeats. Owns transport of hints, at most once; never the truth.
 
-Theory of operation. One connection publishes and one listens, so that what a worker sends keeps its order. Nothing is sent twice and
+Theory of operation. With several servers the ring names the one that carries a worker's channel: the worker listens there, on one
+connection, and everybody has one connection to each server to publish on, so that what he sends to a worker keeps its order. Heartbeats go
+to all servers. Nothing is sent twice and
 nothing is kept for those who are away. Instead whoever may have missed something is told to look into the mailboxes: when numbers are
 missing in a stream, when a worker begins anew or falls silent, when the subscription broke, when this process stood still, or when
 something came that nobody can read. While this worker hears nothing at all it is told again and again. `docs/bus.md` has a picture.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -23,40 +26,53 @@ from veredus.server.cluster.bus_counters import BusCounters
 from veredus.server.cluster.bus_frames import MALFORMED, Channels, Frame, Heartbeat, doorbell, parcels
 from veredus.server.cluster.bus_interruptions import Interruptions
 from veredus.server.cluster.bus_link import database, dedicated, end
-from veredus.server.cluster.bus_publisher import Post, Publisher
+from veredus.server.cluster.bus_publisher import Answers, Post, Publisher
 from veredus.server.cluster.bus_streams import Numbers, Sources
 from veredus.server.cluster.bus_subscriber import Subscriber
 from veredus.server.cluster.bus_timing import BusTiming
+from veredus.server.cluster.shards import Shards
 
 Load = tuple[list[Post], list[str]]  # posts of one server, and whom each is for
+
+
+class Carrier(NamedTuple):
+    """One server: the connection that publishes there, and how its channels are called."""
+
+    publisher: Publisher
+    channels: Channels
 
 
 class RedisBus:
     """The bus as one worker sees it: `listen`, `start`, then `publish`; `close` last."""
 
-    def __init__(self, client: Redis, worker: str, incarnation: str, clock: Clock, timing: BusTiming | None = None) -> None:
-        """Speaks for `worker`, in this life of it. The server is `client`'s; those who share it and the database number hear each other."""
+    def __init__(self, shards: Shards, worker: str, incarnation: str, clock: Clock, timing: BusTiming | None = None) -> None:
+        """Speaks for `worker`, in this life of it. Those who share the servers and their database numbers hear each other."""
         self.counters = BusCounters()
         self._worker = worker
         self._incarnation = incarnation
         self._clock = clock
         self._timing = timing = timing or BusTiming()
-        self._channels = Channels(f"veredus:{database(client)}")
         self._encode = msgspec.msgpack.Encoder().encode
         self._read_frame = msgspec.msgpack.Decoder(Frame).decode
         self._read_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
         self._numbers = Numbers(timing.sources)
         self._sources = Sources(worker, timing.sources, self.counters)
         self._interruptions = Interruptions(timing.calm, self._interrupted)
-        link = partial(dedicated, client)
-        self._publisher = Publisher(link, self._heartbeat, timing, self.counters)
-        self._heartbeats = self._channels.heartbeats.encode()
-        channels = (self._channels.of(worker), self._channels.heartbeats)
-        self._subscriber = Subscriber(link, channels, self, timing, self.counters)
+        self._shards = shards
+        self._carriers = {name: self._carrier(client) for name, client in shards.clients.items()}
+        mine = shards.of_worker(worker)
+        channels = self._carriers[mine].channels
+        self._heartbeats = channels.heartbeats.encode()
+        link = partial(dedicated, shards.clients[mine])
+        self._subscriber = Subscriber(link, (channels.of(worker), channels.heartbeats), self, timing, self.counters)
         self._heard = self._looked = self._beaten = clock.monotonic()
         self._greet = False  # somebody new spoke: he shall know us soon
         self._ticker: asyncio.Task[None] | None = None
         self._events: BusEvents
+
+    def _carrier(self, client: Redis) -> Carrier:
+        channels = Channels(f"veredus:{database(client)}")
+        return Carrier(Publisher(partial(dedicated, client), partial(self._heartbeat, channels), self._timing, self.counters), channels)
 
     # ------------------------------------------------------------------------------------------------------------------- lifetime
 
@@ -68,8 +84,10 @@ class RedisBus:
         """Listen and make ourselves known, or go on trying beside the rest."""
         self._subscriber.start()
         await self._subscriber.tried.wait()
-        self._publisher.start()
-        await self._publisher.tried.wait()
+        for publisher, _ in self._carriers.values():
+            publisher.start()
+        for publisher, _ in self._carriers.values():
+            await publisher.tried.wait()
         self._looked = self._beaten = self._clock.monotonic()
         self._ticker = asyncio.create_task(self._tick())
 
@@ -77,8 +95,10 @@ class RedisBus:
         """Say goodbye, so that nobody takes us for dead."""
         if self._ticker is not None:
             await end(self._ticker)
-        await self._publisher.publish([self._heartbeat(leaving=True)])
-        await self._publisher.close()
+        carriers = self._carriers.values()
+        await asyncio.gather(*(publisher.publish([self._heartbeat(channels, leaving=True)]) for publisher, channels in carriers))
+        for publisher, _ in carriers:
+            await publisher.close()
         await self._subscriber.close()
         self._interruptions.close()
 
@@ -88,23 +108,22 @@ class RedisBus:
         """See `core.ports.Bus`. One PUBLISH per worker, or as many as its items need."""
         loads: dict[Publisher, Load] = {}
         for worker, for_worker in items.items():
-            publisher = self._publisher_for(worker)
+            publisher, channels = self._carriers[self._shards.of_worker(worker)]
             if publisher.away:
                 self._numbers.next(worker)  # given to nothing, so that the worker learns that it was not told
                 self.counters.failed_frames += 1
                 continue
             posts, workers = loads.setdefault(publisher, ([], []))
             for parcel in parcels(for_worker, self._timing, self.counters):
-                posts.append((self._channels.of(worker), self._frame(worker, parcel)))
+                posts.append((channels.of(worker), self._frame(worker, parcel)))
                 workers.append(worker)
+        # All handed over before anything is waited for: frames keep the order of their numbers on every connection.
+        waiting = [publisher.answers(publisher.hand_over(posts)) for publisher, (posts, _) in loads.items()]
+        answers: Sequence[Answers] = [await waiting[0]] if len(waiting) == 1 else await asyncio.gather(*waiting)
         absent: set[str] = set()
-        for publisher, (posts, workers) in loads.items():
-            absent |= self._absent(workers, await publisher.publish(posts))
+        for (_, workers), of_each in zip(loads.values(), answers, strict=True):
+            absent |= self._absent(workers, of_each)
         return absent
-
-    def _publisher_for(self, worker: str) -> Publisher:
-        """The connection to the server that carries this worker's channel. There is one server."""
-        return self._publisher
 
     def _frame(self, worker: str, parcel: Sequence[Item]) -> bytes:
         self.counters.published_frames += 1
@@ -195,7 +214,8 @@ class RedisBus:
         if self._greet or now - self._beaten >= self._timing.heartbeat:
             self._greet = False
             self._beaten = now
-            self._publisher.post(self._heartbeat())
+            for publisher, channels in self._carriers.values():
+                publisher.post(self._heartbeat(channels))
 
     def _hear_nothing(self, now: float) -> None:
         """Not even ourselves. Nobody can tell this worker anything, so its devices are looked into instead."""
@@ -204,8 +224,8 @@ class RedisBus:
         self._subscriber.renew()
         self._interruptions.report()
 
-    def _heartbeat(self, leaving: bool = False) -> Post:
-        return self._channels.heartbeats, self._encode((self._worker, self._incarnation, self._numbers.last, leaving))
+    def _heartbeat(self, channels: Channels, leaving: bool = False) -> Post:
+        return channels.heartbeats, self._encode((self._worker, self._incarnation, self._numbers.last, leaving))
 
     # -------------------------------------------------------------------------------------------------------------------------- told
 

@@ -72,18 +72,27 @@ class Publisher:
         if self._task is not None:
             await end(self._task)
 
-    async def publish(self, posts: Sequence[Post]) -> Answers:
-        """Hand over and wait for the answers, `timing.publish` seconds at most. Never raises; answers at once while Redis is away."""
+    def hand_over(self, posts: Sequence[Post]) -> HandedOver:
+        """Put in line behind everything handed over before, at once. While Redis is away, or too much waits, it is refused at once too."""
         size = sum(len(payload) + COMMAND_BYTES for _, payload in posts)
-        if self.away or self._waiting_bytes + size > self._timing.waiting_bytes:
-            return [None] * len(posts)
-        handed_over = self._queue(posts, size)
+        if not self.away and self._waiting_bytes + size <= self._timing.waiting_bytes:
+            return self._queue(posts, size)
+        refused = HandedOver(posts, size)
+        refused.finish()
+        return refused
+
+    async def answers(self, handed_over: HandedOver) -> Answers:
+        """Wait for the answers to what was handed over, `timing.publish` seconds at most. Never raises."""
         try:
             async with asyncio.timeout(self._timing.publish):
                 return await handed_over.future
         except TimeoutError:
             self._drop()
-            return [None] * len(posts)
+            return [None] * handed_over.count
+
+    async def publish(self, posts: Sequence[Post]) -> Answers:
+        """Both."""
+        return await self.answers(self.hand_over(posts))
 
     def post(self, post: Post) -> None:
         """Hand over without waiting for an answer. It goes after everything handed over before."""

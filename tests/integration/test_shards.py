@@ -1,51 +1,28 @@
-"""Two Redis servers share presence and channels: each holds its own devices and workers, and takes only those with it when it goes."""
+"""Two Redis servers share presence: each holds its own devices, and takes only those with it when it goes."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.presence_workers import CLOCK, LONG, SHORT, Told, until
-from tests.stores import temporary_folder
+from tests.stores import SecondRedis
 from veredus.core.model import Account, Device
 from veredus.server.cluster import keys
 from veredus.server.cluster.redis import connect
 from veredus.server.cluster.sharded_presence import ShardedPresence
 from veredus.server.cluster.shards import Shards, connect_all, name_of
 from veredus.server.cluster.timing import Timing
-from veredus.server.process import binaries, servers
 from veredus.server.process.embedded import Embedded
 from veredus.server.secret import Secret
 
 DEVICES = list(range(1, 201))
-
-
-class Second:
-    """A Redis of this test alone, beside the embedded one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.server = servers.Redis(binaries.redis().program, folder / "redis", folder, folder / "redis.log")
-        self.url = f"unix://{self.server.socket}"
-
-    def start(self) -> None:
-        # By the main thread: the server ends with the thread that started it.
-        self.server.start(lambda: True)
-
-
-@pytest.fixture
-def second() -> Iterator[Second]:
-    with temporary_folder() as folder:
-        made = Second(folder)
-        made.start()
-        yield made
-        made.server.stop()
 
 
 class Workers:
@@ -66,9 +43,9 @@ class Workers:
 
 
 @pytest.fixture
-async def worker(redis_url: str, second: Second) -> AsyncIterator[Workers]:
+async def worker(redis_url: str, second_redis: SecondRedis) -> AsyncIterator[Workers]:
     async with AsyncExitStack() as stack:
-        yield Workers([redis_url, second.url], stack)
+        yield Workers([redis_url, second_redis.redis_url], stack)
 
 
 @asynccontextmanager
@@ -134,33 +111,33 @@ async def test_a_device_of_an_account_is_online_wherever_it_is_held(worker: Work
     assert [await one.is_online(account, n) for n in (*range(1, 16), 16, 17)] == [True] * 15 + [False] * 2
 
 
-async def test_a_server_that_is_away_takes_its_devices_only_and_gets_them_back(worker: Workers, second: Second) -> None:
+async def test_a_server_that_is_away_takes_its_devices_only_and_gets_them_back(worker: Workers, second_redis: SecondRedis) -> None:
     one, told = await worker("one", SHORT)
-    lost = held_by(worker.urls, second.url)
+    lost = held_by(worker.urls, second_redis.redis_url)
     kept = set(DEVICES) - lost
     await one.claim(DEVICES)
-    second.server.kill()
+    second_redis.kill()
     await one.locate(DEVICES)  # the first to notice
     async with asyncio.timeout(2.0):
         assert set(await one.locate(DEVICES)) == kept
         assert await one.claim([1000, 1001, 1002, 1003, 1004, 1005]) == [None] * 6
     assert not one.settled
     assert one.counters.failures >= 1
-    second.start()
+    second_redis.start()
     await told.until(lambda: lost <= set(told.claims))
     assert set(await one.locate(DEVICES)) == set(DEVICES)
     assert not kept & set(told.claims), "nobody needs to look into the mailboxes of the others"
 
 
-async def test_a_server_that_hangs_delays_nothing_on_the_other_after_it_was_noticed(worker: Workers, second: Second) -> None:
+async def test_a_server_that_hangs_delays_nothing_on_the_other_after_it_was_noticed(worker: Workers, second_redis: SecondRedis) -> None:
     one, _ = await worker("one", Timing(retry=0.01, locate=0.05, command=0.05))
-    lost = held_by(worker.urls, second.url)
+    lost = held_by(worker.urls, second_redis.redis_url)
     await one.claim(DEVICES)
-    os.kill(second.server.pid, signal.SIGSTOP)
+    os.kill(second_redis.pid, signal.SIGSTOP)
     try:
         assert set(await one.locate(DEVICES)) == set(DEVICES) - lost
     finally:
-        os.kill(second.server.pid, signal.SIGCONT)
+        os.kill(second_redis.pid, signal.SIGCONT)
 
     async def back() -> bool:
         return set(await one.locate(DEVICES)) == set(DEVICES)
@@ -175,9 +152,9 @@ async def test_one_server_is_presence_as_it_was(redis_url: str) -> None:
         assert await entries(redis_url) == set(DEVICES) == set(await one.locate(DEVICES))
 
 
-async def test_workers_are_ready_while_any_server_answers(own_stores: Embedded, second: Second) -> None:
-    shards = connect_all([Secret(own_stores.redis_url), Secret(second.url)])
-    second.server.kill()
+async def test_workers_are_ready_while_any_server_answers(own_stores: Embedded, second_redis: SecondRedis) -> None:
+    shards = connect_all([Secret(own_stores.redis_url), Secret(second_redis.redis_url)])
+    second_redis.kill()
     await shards.ping()
     own_stores.redis.stop()
     with pytest.raises(Exception, match=r"(?i)connect"):
