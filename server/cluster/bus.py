@@ -1,11 +1,10 @@
 """`core.ports.Bus` on Redis Pub/Sub: a channel per worker, one for heartbeats. Owns transport of hints, at most once; never the truth.
 
-Theory of operation. With several servers the ring names the one that carries a worker's channel: the worker listens there, on one
-connection, and everybody has one connection to each server to publish on, so that what he sends to a worker keeps its order. Heartbeats go
-to all servers. Nothing is sent twice and
-nothing is kept for those who are away. Instead whoever may have missed something is told to look into the mailboxes: when numbers are
-missing in a stream, when a worker begins anew or falls silent, when the subscription broke, when this process stood still, or when
-something came that nobody can read. While this worker hears nothing at all it is told again and again. `docs/bus.md` has a picture.
+Theory of operation. A worker listens on one connection, to the server that the ring names for it, and has one to each server to publish
+on; so what it sends to a worker keeps its order. Heartbeats go to all servers. Nothing is sent twice and nothing is kept for those who
+are away. Instead whoever may have missed something is told to look into the mailboxes: when numbers are missing in a stream, when a worker
+begins anew or falls silent, when the subscription broke, when this process stood still, or when something came that nobody can read. While
+this worker hears nothing at all it is told again and again. `docs/bus.md` has a picture.
 """
 
 from __future__ import annotations

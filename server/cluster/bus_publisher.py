@@ -1,4 +1,4 @@
-"""The one connection on which a worker publishes. Owns its order, its bounds in bytes and time, and its coming back.
+"""The one connection on which a worker publishes to a server. Owns its order, its bounds in bytes and time, and its coming back.
 
 Theory of operation. What is handed over is queued at once, so the order of calls is the order on the connection. A writer sends whatever
 has gathered with one write; a reader matches answers with what was handed over, first to first. The connection counts as there when its
@@ -91,7 +91,7 @@ class Publisher:
             return [None] * handed_over.count
 
     async def publish(self, posts: Sequence[Post]) -> Answers:
-        """Both."""
+        """Hand over and wait."""
         return await self.answers(self.hand_over(posts))
 
     def post(self, post: Post) -> None:

@@ -14,6 +14,7 @@ from tests.chaos.test_many_workers import MIX, kept
 from tests.checker.workload import Workload
 from tests.stores import SecondRedis
 from tests.supervised import Supervised
+from veredus.server.cluster import keys
 
 
 @asynccontextmanager
@@ -46,6 +47,9 @@ async def test_one_of_two_redis_away_for_a_while_under_load(
 
         async def next_step() -> None:
             next(steps)()
+
+        async with redis.asyncio.Redis.from_url(second_redis.redis_url) as client:
+            assert len(await client.keys(f"{keys.LEASE}*")) == 3, "it is in use"
 
         await kept(workload, next_step)
 
