@@ -16,6 +16,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     devices_per_send: int = 16  # above devices.max (6, CON-17), so that a stale list is answered with 409, not with an error of form
     message_bytes: int = 2 * MIB  # one WebSocket message: six devices' contents at the limit, with room for framing
     http_body_bytes: int = 2 * MIB + 64 * KIB  # one HTTP body: six devices' contents at the limit in base64, with room for the JSON around
+    # Sending: RL-1
+    messages_per_minute: int = 100  # of one account, over all its devices and all workers; 0: no limit
+    messages_burst: int = 0  # as many at once after a rest; 0: a minute's worth
+    limit_entries: int = 262_144  # accounts a worker remembers that sent within the last minute: 24 bytes each, 12 MiB of table at most
     # Receiving
     partial_bytes_per_worker: int = 64 * MIB  # all half-received messages together (P6)
     upgrade_head_bytes: int = 16 * KIB  # the size of request head other servers take

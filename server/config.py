@@ -24,6 +24,7 @@ from veredus.server import settings
 from veredus.server.failure import StartFailed
 from veredus.server.secret import Secret
 
+OFF_AT_ZERO = ("messages_per_minute", "messages_burst")
 SECRET_BYTES = 32  # 256 bits, as many as the hash it keys
 
 
@@ -67,6 +68,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     database_url: Secret
     redis_url: Secret | None = None  # the one Redis
     redis_urls: tuple[Secret, ...] = ()  # or several, that share the work; the same ones for every worker, in any order
+    ratelimit_redis_url: Secret | None = None  # where limits are agreed (RL-7); left out: the one Redis, or the first of several
     secret_file: Path  # its content keys the hashes of device secrets: lose it and every device must be set up anew
     listen: Listen = Listen()
     tls: Tls | None = None
@@ -134,6 +136,8 @@ def _check(config: Config) -> None:
     """What types cannot say. Raises `ValueError` with the key first; never shows a URL, which may hold a password."""
     _check_url("database_url", config.database_url, ("postgresql", "postgres"))
     _check_redis(config)
+    if config.ratelimit_redis_url is not None:
+        _check_url("ratelimit_redis_url", config.ratelimit_redis_url, ("redis", "rediss", "unix"))
     if not 0 <= config.listen.port <= 65535:
         raise ValueError("listen.port: must be 0 to 65535")
     if not 0 < config.shutdown_seconds <= 3600:
@@ -175,7 +179,9 @@ def _check_origin(origin: str) -> None:
 def _check_limits(limits: Limits) -> None:
     values: dict[str, float] = msgspec.structs.asdict(limits)
     for name, value in values.items():
-        if not 0 < value < 2**53:  # also refuses what is not a number, and infinity
+        if name in OFF_AT_ZERO and not 0 <= value <= 10**9:
+            raise ValueError(f"limits.{name}: must be 0 to 1000000000")
+        if name not in OFF_AT_ZERO and not 0 < value < 2**53:  # also refuses what is not a number, and infinity
             raise ValueError(f"limits.{name}: must be above 0 and finite")
     for low, high in (
         ("content_bytes", "message_bytes"),

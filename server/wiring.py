@@ -19,15 +19,18 @@ from veredus.core.clock import SystemClock
 from veredus.core.identity.authentication import Authenticator
 from veredus.core.identity.credentials import DeviceCredentials, DeviceSecrets
 from veredus.core.messaging.context import Context
+from veredus.core.messaging.counters import Counters
 from veredus.core.messaging.delivery import Delivery
 from veredus.core.messaging.push import Pushes
 from veredus.core.messaging.push_queue import PushQueue
+from veredus.core.messaging.ratelimit import MessageLimit, Unlimited
 from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.routing import Routing
 from veredus.server.cluster.bus import RedisBus
+from veredus.server.cluster.limiter import RedisTally
 from veredus.server.cluster.push_jobs import RedisPushJobs
 from veredus.server.cluster.sharded_presence import ShardedPresence
-from veredus.server.cluster.shards import connect_all
+from veredus.server.cluster.shards import Shards, connect_all
 from veredus.server.config import Config
 from veredus.server.http.app import create_app
 from veredus.server.http.health import Checks
@@ -56,7 +59,10 @@ class Worker:
         clock = SystemClock()
         self.config = config
         self.timeline = RecentTimeline() if config.development else None
-        self.context = Context(limits=config.limits, clock=clock, timeline=self.timeline)
+        counters = Counters()
+        self.limit_redis = connect_all([config.ratelimit_redis_url] if config.ratelimit_redis_url else config.redis_servers)
+        self.limit = _message_limit(config, self.limit_redis, clock, counters)
+        self.context = Context(config.limits, clock, counters, self.timeline, self.limit or Unlimited())
         self.secrets = DeviceSecrets(config.pepper())
         self.store = Postgres(StoreConfig(dsn=config.database_url.reveal(), commits=config.limits.lanes + 1, limits=config.limits))
         routing = Routing(self.context)
@@ -72,6 +78,7 @@ class Worker:
         # What to end, in the order it was started: a start that fails halfway ends what it began, and tells why it failed.
         self._started: list[tuple[str, Callable[[], Awaitable[None]]]] = [("store", self.store.close), ("redis", self.redis.aclose)]
         self._started.append(("push jobs", self.push_jobs.close))
+        self._started.append(("redis of the limit", self.limit_redis.aclose))
         self.delivery: Delivery
         self.port: Port
 
@@ -93,6 +100,9 @@ class Worker:
         await self.presence.start()
         for work in (self.delivery, self.pushes, self.push_queue):
             self._spawn(work.run())
+        if self.limit is not None:
+            self._spawn(self.limit.run())
+            self._started.append(("limit", self.limit.settle))  # what the last second granted
         dsn = config.database_url.reveal()
         self._spawn(every(WINDOW_JOB_SECONDS, "key windows", WindowJob(dsn, config.limits.key_window_hours).run))
         self._spawn(every(PARTITION_JOB_SECONDS, "mailbox partitions", PartitionJob(dsn, config.limits.retention_days).run))
@@ -167,6 +177,13 @@ class Worker:
             log.warning("shutdown step took too long", part=part)
         except Exception as error:
             log.error("shutdown step failed", part=part, fault=type(error).__name__)
+
+
+def _message_limit(config: Config, servers: Shards, clock: SystemClock, counters: Counters) -> MessageLimit | None:
+    """The limit of messages, agreed on the first server by name; None when it is off."""
+    rate = config.limits.messages_per_minute
+    tally = RedisTally(next(iter(servers.clients.values())), rate, config.pepper())
+    return MessageLimit(config.limits, clock, counters, tally) if rate else None
 
 
 async def serve(

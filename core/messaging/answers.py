@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from veredus.core.errors import CATALOGUE, Code
 from veredus.core.messaging.counters import Counters
 from veredus.core.messaging.lane import Lane, Pending
+from veredus.core.messaging.ratelimit import Throttle
 from veredus.core.messaging.seen import Seen
 from veredus.core.model import Reply
 from veredus.core.ports import Origin
@@ -19,10 +20,11 @@ from veredus.core.ports import Origin
 class Answers:
     """Gives every send exactly one answer, or closes its connection."""
 
-    def __init__(self, seen: Seen, lanes: Sequence[Lane], counters: Counters) -> None:
+    def __init__(self, seen: Seen, lanes: Sequence[Lane], counters: Counters, throttle: Throttle) -> None:
         self._seen = seen
         self._lanes = lanes
         self._counters = counters
+        self._throttle = throttle
 
     def give(self, answered: Iterable[tuple[Pending, Reply]]) -> None:
         """Answer these, everyone who repeated them meanwhile, and whatever has to be refused in consequence."""
@@ -32,6 +34,8 @@ class Answers:
             refused: dict[Origin, Reply] = {}
             for pending, reply in work:
                 retryable = CATALOGUE[reply.code].retryable
+                if retryable:
+                    self._throttle.refund(pending.principal.account_id)  # it is sent again
                 for origin in (pending.origin, *self._seen.settle((pending.principal.device_id, reply.client_id), reply)):
                     replies.setdefault(origin, []).append(reply)
                     if retryable:

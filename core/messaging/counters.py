@@ -12,6 +12,9 @@ class Counters(msgspec.Struct):
     committed: int = 0
     repeated: int = 0
     refused: int = 0
+    rate_limited: int = 0  # of those refused: over the limit of messages
+    limit_failures: int = 0  # times the limit could not be agreed with the other workers
+    limit_crowded: int = 0  # refused because more accounts sent within a minute than are remembered
     batches: int = 0
     settled_batches: int = 0  # commits whose result was unknown and had to be asked again
     delivered: int = 0

@@ -68,7 +68,7 @@ class Delivery:
         self._context.counters.accepted += 1
         code = Code.SHUTTING_DOWN if self._closing else origin.refusal
         if code:
-            return Reply(send.client_id, code, retry_after_ms=self._context.limits.retry_after_ms)
+            return Reply(send.client_id, code, retry_after_ms=self._retry_after(code, pending.principal))
         if send.code:
             return Reply(send.client_id, Code(send.code))
         self._context.mark("accepted", send.guid)
@@ -79,12 +79,28 @@ class Delivery:
             return entered
         if not entered:
             return None
+        reply = self._enter(pending)
+        if reply is not None:
+            self._seen.settle(key, reply)
+        return reply
+
+    def _enter(self, pending: Pending) -> Reply | None:
+        """A send never seen here: its account may send only so often, and its lane must have room. Repeats cost nothing."""
+        context, client_id, account = self._context, pending.send.client_id, pending.principal.account_id
+        wait = context.throttle.take(account)
+        if wait:
+            return Reply(client_id, Code.RATE_LIMITED, retry_after_ms=wait)
         code = self._journal.submit(pending)
         if code is Code.OK:
             return None
-        reply = Reply(send.client_id, code, retry_after_ms=self._context.limits.retry_after_ms)
-        self._seen.settle(key, reply)
-        return reply
+        context.throttle.refund(account)
+        return Reply(client_id, code, retry_after_ms=context.limits.retry_after_ms)
+
+    def _retry_after(self, code: Code, principal: Principal) -> int:
+        """Milliseconds until a connection that was refused may ask again."""
+        if code is Code.RATE_LIMITED:
+            return max(self._context.throttle.wait(principal.account_id), 1)
+        return self._context.limits.retry_after_ms
 
     def _ring_again(self, send: Send, reply: Reply) -> None:
         """A repeat of something committed: perhaps its recipient was never told (section 5g)."""

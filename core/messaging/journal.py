@@ -71,7 +71,7 @@ class Journal:
         self._context = context
         self._settling = 0
         self._lanes = [Lane(self._process, context.limits) for _ in range(context.limits.lanes)]
-        self.answers = Answers(seen, self._lanes, context.counters)
+        self.answers = Answers(seen, self._lanes, context.counters, context.throttle)
 
     def submit(self, pending: Pending) -> Code:
         """Queue a send that was entered as the first of its key. OK, or why there is no room for it."""

@@ -30,7 +30,8 @@ from veredus.server.process.sockets import Address, open_listeners
 from veredus.server.secret import Secret
 from veredus.server.wiring import Worker
 
-QUIET = {"VEREDUS_LOG_FORMAT": "console", "VEREDUS_LOG_LEVEL": "warning"}  # the demonstration is what is to be read
+# The demonstration is what is to be read, and whoever tries things out is not held up by the limit of messages.
+QUIET = {"VEREDUS_LOG_FORMAT": "console", "VEREDUS_LOG_LEVEL": "warning", "VEREDUS_LIMITS_MESSAGES_PER_MINUTE": "0"}
 CONFIG_FILE = "veredus.yaml"
 SECRET_FILE = "secret"
 

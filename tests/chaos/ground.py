@@ -20,6 +20,7 @@ from veredus.server.store.postgres import Postgres, StoreConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
+NO_LIMIT = "limits: {messages_per_minute: 0}\n"  # few accounts send much
 
 
 class WorkerProcess:
@@ -53,7 +54,7 @@ class WorkerProcess:
 class Ground:
     """One configuration, any number of workers after one another on the same port."""
 
-    def __init__(self, folder: Path, dsn: str, redis_url: str, limits: str = "") -> None:
+    def __init__(self, folder: Path, dsn: str, redis_url: str, limits: str = NO_LIMIT) -> None:
         self.port = free_port()
         self.url = f"ws://127.0.0.1:{self.port}/v1/websocket"
         secret = folder / "secret"
@@ -104,7 +105,7 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(folder: Path, dsn: str, redis_url: str, limits: str = "") -> AsyncIterator[Ground]:
+async def ground(folder: Path, dsn: str, redis_url: str, limits: str = NO_LIMIT) -> AsyncIterator[Ground]:
     made = Ground(folder, dsn, redis_url, limits)
     try:
         yield made

@@ -18,6 +18,7 @@ from veredus.core.errors import Code
 from veredus.core.limits import Limits
 from veredus.core.messaging.context import Context
 from veredus.core.messaging.delivery import Delivery
+from veredus.core.messaging.ratelimit import Throttle, Unlimited
 from veredus.core.messaging.relay import Relay
 from veredus.core.messaging.routing import Routing
 from veredus.core.messaging.session import Session
@@ -51,13 +52,14 @@ class RecordingOrigin:
 class World:
     """Accounts, a store, and one or more workers on it."""
 
-    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, clock: Clock | None = None, throttle: Throttle | None = None) -> None:
         self.store = MemoryStore()
         self.directory = MemoryDirectory(self.store)
         self.bus = MemoryBus()
         self.wakeups = MemoryWakeups(self.store)
         self.limits = limits or Limits()
         self.clock = clock or SystemClock()
+        self.throttle = throttle or Unlimited()
         self._here: dict[int, Location] = {}
         self._devices = 0
         self.delivery, self.presence = self.worker("one")
@@ -65,7 +67,7 @@ class World:
 
     def worker(self, name: str) -> tuple[Delivery, MemoryPresence]:
         """Build a worker; `run` it to use it."""
-        context = Context(limits=self.limits, clock=self.clock)
+        context = Context(limits=self.limits, clock=self.clock, throttle=self.throttle)
         presence = MemoryPresence(name, self._here)
         relay = Relay(name, self.bus, presence, self.wakeups, Routing(context), context)
         self.bus.workers[name] = relay
