@@ -4,7 +4,7 @@ Times are milliseconds of any clock; one that goes backwards stands still. All i
 n units a millisecond.
 """
 
-from typing import final
+from typing import Self, final
 
 @final
 class Buckets:
@@ -14,7 +14,7 @@ class Buckets:
     for numbers outside 1 to 10^9.
     """
 
-    def __init__(self, rate: int, burst: int, entries: int) -> None: ...
+    def __new__(cls, rate: int, burst: int, entries: int) -> Self: ...
     @property
     def rate(self) -> int:
         """Tokens a minute."""

@@ -81,7 +81,7 @@ async def test_a_bucket_flows_full_by_redis_own_clock_and_is_gone_then(redis_url
         [missing] = await tally.settle(1, [Share(ME, 5 * UNITS, 0)])
         assert missing == 5 * UNITS
         assert 4000 < await client.pttl(tally.name(ME)) <= 5000
-        units, at = (await client.get(tally.name(ME))).split()
+        units, at = str(await client.get(tally.name(ME))).split()
         await client.set(tally.name(ME), f"{units} {int(at) - 2000}")
         [missing] = await tally.settle(2, [Share(ME, 0, 0)])
         assert 2 * UNITS < missing <= 3 * UNITS

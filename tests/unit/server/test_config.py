@@ -68,6 +68,18 @@ def test_several_redis_come_from_a_list_or_a_variable_with_commas(write: Write) 
     assert [url.reveal() for url in one.redis_servers] == ["redis://:hunter2@host"]
 
 
+def test_the_limit_of_messages_may_be_off_and_have_a_redis_of_its_own(write: Write) -> None:
+    assert load(write(BASE), {}).ratelimit_redis_url is None
+    config = load(write(BASE + "ratelimit_redis_url: redis://:hunter2@other\nlimits: {messages_per_minute: 0}\n"), {})
+    assert config.ratelimit_redis_url is not None
+    assert config.ratelimit_redis_url.reveal() == "redis://:hunter2@other"
+    assert config.limits.messages_per_minute == 0
+    assert "hunter2" not in repr(config)
+    config = load(write(BASE), {"VEREDUS_RATELIMIT_REDIS_URL": "redis://third", "VEREDUS_LIMITS_MESSAGES_PER_MINUTE": "7"})
+    assert config.ratelimit_redis_url is not None
+    assert (config.ratelimit_redis_url.reveal(), config.limits.messages_per_minute) == ("redis://third", 7)
+
+
 @pytest.mark.requirement("INF-22")
 def test_the_environment_alone_is_enough_and_wins_over_the_file(write: Write, tmp_path: Path) -> None:
     environment = {
@@ -111,6 +123,9 @@ def test_what_the_caller_fixes_neither_file_nor_environment_changes(write: Write
         ("development: maybe", "development: expected bool, got str"),
         ("log: {level: loud}", "log.level: invalid enum value 'loud'"),
         ("limits: {window: 0}", "limits.window: must be above 0 and finite"),
+        ("limits: {messages_per_minute: -1}", "limits.messages_per_minute: must be 0 to 1000000000"),
+        ("limits: {messages_burst: 1000000001}", "limits.messages_burst: must be 0 to 1000000000"),
+        ("ratelimit_redis_url: http://host", "ratelimit_redis_url: must be a URL that begins with redis://"),
         ("limits: {window: 1.5}", "limits.window: expected int, got float"),
         ("limits: {upgrade_seconds: .nan}", "limits.upgrade_seconds: must be above 0 and finite"),
         ("limits: {upgrade_seconds: .inf}", "limits.upgrade_seconds: must be above 0 and finite"),
