@@ -13,6 +13,7 @@ import pytest
 from tests.bus_workers import CLOCK, PATIENT, Told, row, until
 from tests.stores import SecondRedis
 from veredus.server.cluster.bus import RedisBus
+from veredus.server.cluster.bus_timing import BusTiming
 from veredus.server.cluster.redis import connect
 from veredus.server.cluster.shards import Shards, name_of
 from veredus.server.secret import Secret
@@ -37,10 +38,10 @@ class Workers:
         mine = (name for name in all_names if shards.of_worker(name) == name_of(client))
         return [next(mine) for _ in range(number)]
 
-    async def __call__(self, name: str) -> tuple[RedisBus, Told]:
+    async def __call__(self, name: str, timing: BusTiming = PATIENT) -> tuple[RedisBus, Told]:
         shards, told = self.shards(), Told()
         self._stack.push_async_callback(shards.aclose)
-        bus = RedisBus(shards, name, "1", CLOCK, HASTY)
+        bus = RedisBus(shards, name, "1", CLOCK, timing)
         bus.listen(told)
         await bus.start()
         self._stack.push_async_callback(bus.close)
@@ -83,7 +84,7 @@ async def test_frames_keep_their_order_whether_a_call_touches_one_server_or_both
 
 async def test_a_server_that_is_away_silences_its_workers_only_and_they_know(worker: Workers, second_redis: SecondRedis) -> None:
     (one, three), (two,) = worker.names(worker.urls[0], 2), worker.names(worker.urls[1])
-    (bus, _), (_, told_three), (_, told_two) = await worker(one), await worker(three), await worker(two)
+    (bus, _), (_, told_three), (_, told_two) = await worker(one, HASTY), await worker(three, HASTY), await worker(two, HASTY)
     await bus.publish({two: [row(1)], three: [row(1)]})
     await told_two.until(lambda: told_two.ids == [1])
     second_redis.kill()

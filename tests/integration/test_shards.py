@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from tests.presence_workers import CLOCK, LONG, SHORT, Told, until
+from tests.presence_workers import CLOCK, LONG, Told, until
 from tests.stores import SecondRedis
 from veredus.core.model import Account, Device
 from veredus.server.cluster import keys
@@ -23,6 +23,7 @@ from veredus.server.process.embedded import Embedded
 from veredus.server.secret import Secret
 
 DEVICES = list(range(1, 201))
+LOOKING = Timing(renew=0.05, retry=0.01, locate=5.0, command=5.0)  # often, and leases outlive the test
 
 
 class Workers:
@@ -112,7 +113,7 @@ async def test_a_device_of_an_account_is_online_wherever_it_is_held(worker: Work
 
 
 async def test_a_server_that_is_away_takes_its_devices_only_and_gets_them_back(worker: Workers, second_redis: SecondRedis) -> None:
-    one, told = await worker("one", SHORT)
+    one, told = await worker("one", LOOKING)
     lost = held_by(worker.urls, second_redis.redis_url)
     kept = set(DEVICES) - lost
     await one.claim(DEVICES)
@@ -130,7 +131,7 @@ async def test_a_server_that_is_away_takes_its_devices_only_and_gets_them_back(w
 
 
 async def test_a_server_that_hangs_delays_nothing_on_the_other_after_it_was_noticed(worker: Workers, second_redis: SecondRedis) -> None:
-    one, _ = await worker("one", Timing(retry=0.01, locate=0.05, command=0.05))
+    one, _ = await worker("one", Timing(retry=0.01, locate=1.0, command=1.0))
     lost = held_by(worker.urls, second_redis.redis_url)
     await one.claim(DEVICES)
     os.kill(second_redis.pid, signal.SIGSTOP)
