@@ -5,6 +5,7 @@ No label names an account, a device or an address.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -27,10 +28,11 @@ class WorkerMetrics(Collector):
         self._parts = parts
 
     def collect(self) -> Iterator[Metric]:
-        """See `prometheus_client`."""
+        """See `prometheus_client`. Called on the worker's loop."""
         for name, value in msgspec.structs.asdict(self._counters).items():
             yield CounterMetricFamily(f"veredus_{name}", f"Total of {name.replace('_', ' ')}.", value=value)
         yield GaugeMetricFamily("veredus_sessions", "Devices connected to this worker.", value=len(self._delivery.routing))
+        yield GaugeMetricFamily("veredus_tasks", "Tasks on this worker's loop, the scrape's own with them.", value=len(asyncio.all_tasks()))
         yield _labelled("veredus_websocket", "What the WebSocket connections did.", "what", self._station.counters())
         for name, counters in self._parts.items():
             yield _labelled(f"veredus_{name}", f"What the {name} did.", "what", msgspec.structs.asdict(counters))
