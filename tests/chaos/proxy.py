@@ -43,6 +43,8 @@ class Line:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
                 await self.passable()
+                if writer.is_closing():  # meanwhile; uvloop's transports do not take that
+                    break
                 writer.write(data)
                 await writer.drain()
         for each in self.writers:
