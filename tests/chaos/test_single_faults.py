@@ -12,13 +12,8 @@ from tests.chaos.storm_faults import Planned
 FAULTS = {
     "supervisor killed": 0.5,
     "redis silent": 4.0,  # longer than the bus waits before it looks by itself
-    "postgres silent": 2.0,
-    "redis read-only": 2.0,
-    "redis full": 2.0,
     "bus doubled": 2.0,
-    "bus forged": 0.0,
     "connections swallowed": 2.0,
-    "clients stopped": 3.0,
 }
 
 
