@@ -44,7 +44,7 @@ def drawn(limit: MessageLimit, most: int = 1000) -> int:
     return next((count for count in range(most) if limit.take(ME)), most)
 
 
-@pytest.mark.requirement("RL-1", "RL-7")
+@pytest.mark.requirement("RL-1")
 async def test_two_workers_grant_no_more_than_the_limit_and_a_second_s_excess(redis_url: str) -> None:
     async with redis(redis_url) as client:
         clock = ManualClock()

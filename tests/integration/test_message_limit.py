@@ -8,10 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from tests.chaos.ground import Ground, ground
 from tests.fakes.http import body
+from tests.stores import Stores
 from veredus.client import Client, Credentials
+from veredus.server.cluster.limiter import PREFIX
 
 LIMIT = "limits: {messages_per_minute: 600, messages_burst: 3}\n"  # one in a tenth of a second
 SLOW = "limits: {messages_per_minute: 1, messages_burst: 3}\n"
@@ -23,9 +26,10 @@ async def metric(place: Ground, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
-@pytest.mark.requirement("RL-1", "RL-9")
-async def test_http_answers_429_with_the_time_to_wait(database: str, redis_url: str, tmp_path: Path) -> None:
-    more = SLOW + f"ratelimit_redis_url: {redis_url!r}\n"
+@pytest.mark.requirement("RL-1", "RL-7", "RL-9")
+async def test_http_answers_429_with_the_time_to_wait(database: str, redis_url: str, stores: Stores, tmp_path: Path) -> None:
+    own_url = stores.new_redis_url()
+    more = SLOW + f"ratelimit_redis_url: {own_url!r}\n"
     async with asyncio.timeout(60), ground(tmp_path, database, redis_url, more) as place:
         alice, bob = await place.accounts(2)
         await place.worker()
@@ -39,6 +43,10 @@ async def test_http_answers_429_with_the_time_to_wait(database: str, redis_url: 
         assert int(answers[3].headers["Retry-After"]) == math.ceil(refused["retryAfterMs"] / 1000)
         assert reverse.status_code == 200, "bob has a limit of his own"
         assert await metric(place, "veredus_rate_limited_total") == 2
+        async with Redis.from_url(own_url) as own, Redis.from_url(redis_url) as other:
+            while len([key async for key in own.scan_iter(f"{PREFIX}*")]) < 3:
+                await asyncio.sleep(0.01)  # the test's timeout bounds it
+            assert not [key async for key in other.scan_iter(f"{PREFIX}*")], "limits are agreed on the Redis of their own"
 
 
 async def send(web: httpx.AsyncClient, sender: Credentials, to: Credentials, number: int) -> httpx.Response:
