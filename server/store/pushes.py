@@ -11,6 +11,8 @@ from veredus.core.model import Push, PushRecord
 from veredus.server.store.pool import Connections
 from veredus.server.store.wakeups import asked
 
+# BEGIN and RECORD ask by coalesce(), which says nothing to the planner: it would else walk the index of all pushes that are due.
+
 # $1 devices, $2 those online, $3 lease, $4 hold, $5 tries a minute. Nobody to tell, or nothing to tell him of: no push is due any more.
 BEGIN = """
 WITH t AS MATERIALIZED (
@@ -19,8 +21,8 @@ WITH t AS MATERIALIZED (
            AND EXISTS (SELECT FROM mailbox m WHERE m.device = d.id OFFSET 0) AS wanted,
            d.id = ANY ($2::bigint[]) AND d.push_held_at IS NULL AS hold,
            CASE WHEN d.push_minute = date_trunc('minute', clock_timestamp()) THEN d.push_in_minute ELSE 0 END AS tries
-    FROM unnest($1::bigint[]) j(device) JOIN device d ON d.id = j.device
-    WHERE d.push_due_id IS NOT NULL AND d.push_next_at <= clock_timestamp() ORDER BY d.id FOR NO KEY UPDATE OF d
+    FROM device d WHERE d.id = ANY ($1::bigint[])
+    AND coalesce(d.push_due_id, 0) > 0 AND d.push_next_at <= clock_timestamp() ORDER BY d.id FOR NO KEY UPDATE OF d
 ), c AS (
     SELECT *, CASE WHEN NOT wanted THEN 'clear' WHEN hold THEN 'hold' WHEN tries >= $5::int THEN 'wait' ELSE 'send' END AS what FROM t
 )
@@ -39,9 +41,11 @@ FROM c WHERE d.id = c.id RETURNING d.id, d.push_due_id, d.push_urgent, d.push_se
 # $1 device, $2 due, $3 sent, $4 seconds until the next, infinite for never. A device that came here meanwhile has no due, or another one.
 RECORD = """
 WITH t AS MATERIALIZED (
-    SELECT d.id, r.sent, clock_timestamp() + CASE WHEN r.wait = 'infinity' THEN NULL ELSE make_interval(secs => r.wait) END AS next
-    FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::float8[]) r(device, due, sent, wait)
-    JOIN device d ON d.id = r.device WHERE d.push_due_id = r.due ORDER BY d.id FOR NO KEY UPDATE OF d
+    SELECT id, ($3::boolean[])[array_position($1, id)] AS sent,
+           clock_timestamp() + make_interval(secs => nullif(($4::float8[])[array_position($1, id)], 'infinity')) AS next
+    FROM device
+    WHERE id = ANY ($1::bigint[]) AND coalesce(push_due_id, 0) = ($2::bigint[])[array_position($1, id)]
+    ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE device d SET
     push_sent_at = CASE WHEN t.sent THEN clock_timestamp() ELSE d.push_sent_at END,

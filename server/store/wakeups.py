@@ -23,32 +23,36 @@ QUEUED_SECONDS = 30.0  # a job that was made and has led to nothing by then is m
 # - it was told, or will be, that it is not urgent, and now something urgent came.
 # What is not urgent waits for $3 seconds for more. The newest 20 rows say what is urgent: a mailbox of thousands is not read for it.
 # A due being cleared at the same moment (`pushes.BEGIN`) is not seen: that row is found by the sweep.
+# First a look without locks, each device by one descent of an index (OFFSET 0), then locks for those that need a change and that nobody
+# has changed meanwhile.
 DUE = """
-WITH t AS MATERIALIZED (
+WITH c AS MATERIALIZED (
     SELECT d.id, d.push_due_id, r.newest, u.urgent
     FROM unnest($1::bigint[], $2::bigint[]) t(device, row_id)
-    JOIN device d ON d.id = t.device
-    CROSS JOIN LATERAL (
+    JOIN LATERAL (
+        SELECT *, push_sent + push_failed > 0
+                  AND NOT EXISTS (SELECT FROM mailbox m WHERE m.device = t.device AND m.id <= push_due_id OFFSET 0) AS taken
+        FROM device WHERE id = t.device AND revoked_at IS NULL OFFSET 0
+    ) d ON true
+    JOIN LATERAL (
         SELECT greatest(t.row_id, (SELECT max(m.id) FROM mailbox m WHERE m.device = t.device AND t.row_id = 0)) AS newest OFFSET 0
-    ) r
-    CROSS JOIN LATERAL (
+    ) r ON true
+    JOIN LATERAL (
         SELECT coalesce(bool_or(m.urgent), false) AS urgent FROM (
-            SELECT urgent FROM mailbox
-            WHERE device = t.device AND (d.push_due_id IS NULL OR NOT d.push_urgent OR d.push_sent + d.push_failed > 0)
+            SELECT urgent FROM mailbox WHERE device = t.device AND (d.push_due_id IS NULL OR NOT d.push_urgent OR d.taken)
             ORDER BY id DESC LIMIT 20
         ) m OFFSET 0
-    ) u
-    WHERE d.revoked_at IS NULL AND r.newest > 0 AND (
-        d.push_due_id IS NULL
-        OR NOT d.push_urgent AND u.urgent
-        OR d.push_sent + d.push_failed > 0 AND NOT EXISTS (SELECT FROM mailbox m WHERE m.device = d.id AND m.id <= d.push_due_id OFFSET 0)
-    )
-    ORDER BY d.id FOR NO KEY UPDATE OF d
+    ) u ON true
+    WHERE r.newest > 0 AND (d.push_due_id IS NULL OR NOT d.push_urgent AND u.urgent OR d.taken)
+), l AS MATERIALIZED (
+    SELECT id FROM device WHERE id = ANY ((SELECT array_agg(id) FROM c)::bigint[])
+    AND (push_due_id IS NULL OR push_due_id = ANY ((SELECT array_agg(push_due_id) FROM c)::bigint[]))
+    ORDER BY id FOR NO KEY UPDATE
 )
-UPDATE device d SET push_due_id = t.newest, push_due_at = clock_timestamp(), push_urgent = t.urgent, push_sent = 0, push_failed = 0,
-    push_held_at = NULL, push_next_at = clock_timestamp() + make_interval(secs => CASE WHEN t.urgent THEN 0 ELSE $3::float8 END),
-    push_queue_at = clock_timestamp() + make_interval(secs => CASE WHEN t.urgent THEN $4::float8 ELSE $3 END)
-FROM t WHERE d.id = t.id RETURNING d.id, t.urgent"""
+UPDATE device d SET push_due_id = c.newest, push_due_at = clock_timestamp(), push_urgent = c.urgent, push_sent = 0, push_failed = 0,
+    push_held_at = NULL, push_next_at = clock_timestamp() + make_interval(secs => CASE WHEN c.urgent THEN 0 ELSE $3::float8 END),
+    push_queue_at = clock_timestamp() + make_interval(secs => CASE WHEN c.urgent THEN $4::float8 ELSE $3 END)
+FROM c WHERE d.id = c.id AND c.id = ANY ((SELECT array_agg(id) FROM l)::bigint[]) RETURNING d.id, c.urgent"""
 
 # A device that is here and has looked into its mailbox needs no push any more.
 AWAKE = """

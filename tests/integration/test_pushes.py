@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -13,6 +14,9 @@ from tests.integration.store_gates import opened, query
 from tests.push_workers import FAILED, UNREACHABLE, Ground, Provider, ground, until
 from veredus.core.model import Location, PushOutcome, PushVerdict
 from veredus.server.cluster.push_jobs import GROUP, STREAM
+from veredus.server.store.pool import POINT
+from veredus.server.store.pushes import BEGIN, RECORD
+from veredus.server.store.wakeups import DUE
 
 HERE = Location("one", "1", 1)
 
@@ -323,3 +327,20 @@ async def test_a_job_cut_off_the_stream_while_somebody_had_it_leaves_the_group(t
     await raw.xdel(STREAM, job.key)
     assert [left.device for left in await two.jobs.take_over(10, 0.0)] == [8]
     assert [each["pending"] for each in await raw.xinfo_consumers(STREAM, GROUP) if each["name"] == "two"] == [1]
+
+
+async def test_statements_reach_devices_by_their_key_however_many_are_due(there: Ground) -> None:
+    await there.device()
+    connection = await asyncpg.connect(there.dsn, server_settings=POINT)
+    try:
+        for statement, values in (
+            (DUE, ([1], [1], 30.0, 30.0)),
+            (BEGIN, ([1], [1], 20.0, 20.0, 100)),
+            (RECORD, ([1], [1], [True], [1.0])),
+        ):
+            plan = "\n".join(line[0] for line in await connection.fetch("EXPLAIN " + statement, *values))
+            assert "device_pkey on device" in plan
+            assert "device_push_queue" not in plan
+            assert "device_active" not in plan
+    finally:
+        await connection.close()
