@@ -134,7 +134,7 @@ async def test_a_stream_wiped_while_workers_read_it_is_read_again(there: Ground,
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_the_stream_is_bounded_and_what_was_cut_off_is_made_again(there: Ground, raw: Redis) -> None:
+async def test_the_stream_is_cut_at_a_length(there: Ground, raw: Redis) -> None:
     worker = there.worker()
     worker.jobs._timing = type(worker.jobs._timing)(wait=0.01, command=20.0, most=100)
     await worker.jobs.add(list(range(1, 1001)))
