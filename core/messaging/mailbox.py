@@ -82,6 +82,7 @@ class Mailbox:
         "_rung",
         "_sent",
         "_window_bytes",
+        "_window_full",
         "_window_rows",
         "_wire",
         "_writable",
@@ -102,6 +103,7 @@ class Mailbox:
         self._removals: dict[int, None] = {}  # ids of `_sent` whose rows are gone, oldest first
         self._window_rows = 0
         self._window_bytes = 0
+        self._window_full = False  # a row did not fit: until half of it is free
 
         # Paging.
         self._floor = 0
@@ -241,6 +243,7 @@ class Mailbox:
         size = len(row.envelope)
         limits = self._limits
         if self._window_rows >= limits.window or (self._window_rows and self._window_bytes + size > limits.window_bytes):
+            self._window_full = True
             return False
         tag = self.tag + 1
         if not self._wire.deliver(tag, row.envelope, row.server_timestamp):
@@ -296,11 +299,9 @@ class Mailbox:
         return entries
 
     def _leave_lagging(self) -> None:
+        """What stopped the deliveries decides: a window that is not full is the peer's to use, however much of it waits for answers."""
         limits = self._limits
-        if (
-            self.state is State.LAGGING
-            and self._writable
-            and self._window_rows * 2 <= limits.window
-            and self._window_bytes * 2 <= limits.window_bytes
-        ):
+        if self._window_rows * 2 <= limits.window and self._window_bytes * 2 <= limits.window_bytes:
+            self._window_full = False
+        if self.state is State.LAGGING and self._writable and not self._window_full:
             self._enter(State.DRAINING)

@@ -91,8 +91,9 @@ class Session:
 
     def on_page(self, page: Page) -> None:
         """A page was read."""
-        before = self.mailbox.tag
+        before, state = self.mailbox.tag, self.mailbox.state
         self.mailbox.on_page(page)
+        self._context.counters.lagging += self.mailbox.state is State.LAGGING and state is not State.LAGGING
         self._context.counters.delivered += self.mailbox.tag - before
         if self._context.timeline is not None:
             for row in page.rows[: self.mailbox.tag - before]:
@@ -108,9 +109,12 @@ class Session:
 
     def push(self, row: Row) -> bool:
         """A row was committed for this device."""
+        was_live = self.mailbox.state is State.LIVE
         taken = self.mailbox.on_live(row)
         if taken:
             self._context.mark("delivered", row.guid)
+        elif was_live:
+            self._context.counters.lagging += 1
         return taken
 
     def push_ephemeral(self, envelope: bytes, server_timestamp: int) -> bool:
