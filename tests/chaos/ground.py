@@ -47,6 +47,10 @@ class WorkerProcess:
         if self._process.returncode is None:
             self._process.kill()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
