@@ -234,8 +234,12 @@ def main() -> int:
     options = Options(
         duration=given.duration, seed=seed, memory_mb=given.memory_mb, together=together, names=tuple(given.only), keep=given.keep
     )  # fmt: skip
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_main(options))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_main(options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("\nbroken off: everything was ended, nothing was judged")
+        return 130
 
 
 if __name__ == "__main__":
