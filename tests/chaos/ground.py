@@ -29,10 +29,6 @@ class WorkerProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     async def line(self, wanted: str) -> None:
         """Wait for a line the process prints."""
         assert self._process.stdout is not None
