@@ -31,7 +31,8 @@ T = TypeVar("T")
 class Stores:
     """What the stores hold for everybody."""
 
-    keys: tuple[str, ...]  # in Redis
+    keys: tuple[str, ...]  # in Redis: those that stay, and the leases
+    passing: int  # keys: the others, which expire
     entries: int  # devices in the presence hash
     postgres: int  # connections
     redis: int
@@ -64,11 +65,12 @@ class Census:
     async def stores(self) -> Stores:
         async with redis.asyncio.Redis.from_url(self._redis_url, decode_responses=True) as client:
             names = sorted([name async for name in client.scan_iter(count=1000)])
+            stay = tuple([name for name in names if name.startswith(keys.LEASE) or await client.pttl(name) == -1])
             entries = [name for name in await _of(client.hkeys(keys.DEVICES)) if name.isdecimal()]
             database = str(client.connection_pool.connection_kwargs["db"])
             others = [each for each in await client.client_list() if each["db"] == database]
         found = await self._value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-        return Stores(tuple(names), len(entries), int(found), len(others) - 1)
+        return Stores(stay, len(names) - len(stay), len(entries), int(found), len(others) - 1)
 
     async def of_worker(self, pid: int, url: str) -> Held:
         series = await scrape(url)
