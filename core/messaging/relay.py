@@ -167,8 +167,9 @@ class Relay:
         if self._replaced:
             await self._give_way()
         if self._woken:
-            woken, self._woken = self._woken, set()
-            await self._wakeups.awake(sorted(woken))
+            woken = set(self._woken)
+            await self._wakeups.awake(sorted(woken))  # fails: they are told of again next time
+            self._woken -= woken
         while self._owed:
             await self._look()
 

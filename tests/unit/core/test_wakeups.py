@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.unit.core.delivering import RecordingOrigin, World, at_work, inbound, running, send, until
-from veredus.core.errors import Code
+from veredus.core.errors import Code, StoreUnavailable
 from veredus.core.messaging.delivery import Delivery
 from veredus.core.model import Item, ItemKind, Location
 
@@ -286,3 +286,23 @@ async def test_an_ephemeral_send_reaches_a_device_on_another_worker() -> None:
         one.accept(RecordingOrigin(), alice, [send(alice, bob, ephemeral=True)])
         await until(lambda: wire.deliveries)
         assert not world.store.mailbox
+
+
+async def test_a_device_that_woke_while_the_store_was_away_is_told_of_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veredus.core.messaging.relay.RETRY_SECONDS", 0)
+    async with two() as (world, one, _):
+        [bob] = world.account()
+        told: list[int] = []
+
+        async def awake(devices: Sequence[int]) -> None:
+            if not world.store.available:
+                raise StoreUnavailable
+            told.extend(devices)
+
+        world.wakeups.awake = awake  # type: ignore[method-assign]
+        world.store.available = False
+        one.relay.woke(bob.device_id)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        world.store.available = True
+        await until(lambda: told == [bob.device_id])
