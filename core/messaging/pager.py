@@ -6,9 +6,11 @@ A page that cannot be read is asked for again until it is there or the session i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from veredus.core import faults
 from veredus.core.errors import ResultUnknown, StoreUnavailable
 from veredus.core.messaging.context import Context
 from veredus.core.ports import MessageStore
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 CONCURRENT_PAGES = 16  # more readers than PostgreSQL has cores only wait inside it
 RETRY_SECONDS = 0.25
+
+_log = logging.getLogger(__name__)
 
 
 class Pager:
@@ -56,6 +60,9 @@ class Pager:
                     page = await self._store.page(session.principal.device_id, floor, skip, limit)
                 except (StoreUnavailable, ResultUnknown):
                     self._context.counters.page_retries += 1
+                except Exception as error:  # our bug; a session that is brought no page would wait for ever
+                    self._context.counters.page_retries += 1
+                    _log.error("a page was not read: %s", faults.describe(error))
                 else:
                     self._context.counters.paged += len(page.rows)
                     session.on_page(page)

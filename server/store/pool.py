@@ -118,10 +118,11 @@ class Connections:
         except asyncio.CancelledError:  # only a loop that is being torn down does this; asyncpg has queued a cancel request: drop it
             connection.terminate()
             raise
-        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            if isinstance(error, ValueError):  # an argument that could not be encoded: nothing was sent
+        except Exception as error:
+            if isinstance(error, ValueError | TypeError):  # an argument that could not be encoded: nothing was sent
                 raise
-            # InternalClientError: the server's farewell was read before this statement began, and asyncpg takes it for an answer under way.
+            # Whatever else asyncpg says of a connection that ended under it. InternalClientError, for one: the server's farewell was read
+            # before this statement began, and is taken for an answer under way.
             connection.terminate()
             raise Lost(type(error).__name__) from None
         finally:
@@ -156,7 +157,7 @@ async def connect(config: PoolConfig) -> asyncpg.Connection:
             max_cached_statement_lifetime=0,  # the same few statements for ever
             server_settings={"application_name": config.name, **config.settings},
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except Exception as error:  # a server that dies while it answers makes asyncpg fail in many ways
         raise StoreUnavailable(f"cannot connect ({type(error).__name__})") from None
     try:
         async with asyncio.timeout(config.connect_seconds):
@@ -164,7 +165,7 @@ async def connect(config: PoolConfig) -> asyncpg.Connection:
     except UnsafeStore as error:
         connection.terminate()
         raise StoreUnavailable(str(error)) from None
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except Exception as error:
         connection.terminate()
         raise StoreUnavailable(f"cannot connect ({type(error).__name__})") from None
     except BaseException:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from tests.unit.core.delivering import RecordingOrigin, inbound, running, send, until
 from veredus.core.errors import Code
-from veredus.core.model import EnvelopeType
+from veredus.core.model import EnvelopeType, Page
 
 
 @pytest.mark.requirement("MSG-14", "MSG-20")
@@ -160,3 +161,24 @@ async def test_pages_are_asked_for_until_the_store_is_back(monkeypatch: pytest.M
         await until(lambda: world.context.counters.page_retries > 2)
         world.store.available = True
         await until(lambda: wire.drained_at)
+
+
+async def test_a_page_that_fails_in_an_unforeseen_way_is_read_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: a session that is brought no page would wait for ever."""
+    monkeypatch.setattr("veredus.core.messaging.pager.RETRY_SECONDS", 0)
+    async with running() as world:
+        [bob] = world.account()
+        page, failures = world.store.page, [ZeroDivisionError("secret"), KeyError("secret")]
+
+        async def failing(device: int, floor: int, skip: Sequence[int], limit: int) -> Page:
+            if failures:
+                raise failures.pop()
+            return await page(device, floor, skip, limit)
+
+        world.store.page = failing  # type: ignore[method-assign]
+        _, wire = world.connect(bob)
+        await until(lambda: wire.drained_at)
+        assert "ZeroDivisionError" in caplog.text
+        assert "secret" not in caplog.text
