@@ -53,7 +53,8 @@ run: build ## start everything and show messages being delivered (ARGS=--once: e
 # ---- checks ----------------------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint types test-installed ## everything CI checks: lint, types, the installed wheel, and all tests
+test: build ## everything CI checks: lint, types, the installed wheel, and all tests
+	@$(MAKE) --no-print-directory --output-sync=target -j2 lint types test-installed
 	@$(PYTEST) $(ARGS)
 
 .PHONY: test-unit
