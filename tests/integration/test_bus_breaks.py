@@ -114,8 +114,8 @@ async def test_while_redis_is_away_publishing_waits_for_nothing_and_devices_are_
             assert at_once(one.publish({"two": [row(number)]})) == set()
         await told.until(lambda: two.counters.blind_looks >= 2)
         assert told.interruptions >= 2
-        await asyncio.to_thread(own_stores.redis.start)
         before = told.interruptions
+        await asyncio.to_thread(own_stores.redis.start)
         await published(one, lambda: told.ids[-1:] > [1000], 1001)
         assert told.interruptions > before
         assert one.counters.faults == two.counters.faults == 0

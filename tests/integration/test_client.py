@@ -36,7 +36,7 @@ async def test_every_promise_is_kept_under_repeats_reconnects_and_late_acknowled
     async with asyncio.timeout(90), ground(tmp_path, database, redis_url) as place:
         devices = await place.accounts(3, devices=2)
         await place.worker()
-        report = await run(place.url, devices, seed, 1500, Mix(config=QUICK, reconnect=0.05))
+        report = await run(place.url, devices, seed, 1500, Mix(config=QUICK, reconnect=0.2))
     assert report.kept, report
     assert report.tally.sent > 1300
     assert report.tally.refused > 10

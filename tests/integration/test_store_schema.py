@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -146,7 +148,8 @@ def restarted(stores: Embedded, *settings: str) -> Iterator[None]:
     command = [*(process / "cmdline").read_bytes().decode().rstrip("\0").split("\0"), *settings]
     owner = process.stat()
     stores.postgres.stop()
-    server = subprocess.Popen(command, cwd="/", user=owner.st_uid, group=owner.st_gid, extra_groups=[], stderr=subprocess.DEVNULL)
+    become: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    server = subprocess.Popen(command, cwd="/", stderr=subprocess.DEVNULL, **become)
     try:
         yield
     finally:
