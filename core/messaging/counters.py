@@ -27,7 +27,7 @@ class Counters(msgspec.Struct):
     unknown_acknowledgements: int = 0
     remove_retries: int = 0
     page_retries: int = 0
-    carried: int = 0  # rows that went to another worker
+    carried: int = 0  # items for devices on other workers, handed to the bus
     passed_on: int = 0  # items of other workers for devices that were not here any more
     interruptions: int = 0  # of the bus: all devices were looked into
     absent_targets: int = 0  # devices that were nowhere when something was committed for them: their push became due

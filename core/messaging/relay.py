@@ -65,6 +65,7 @@ class Relay:
             else:
                 by_worker.setdefault(location.worker, []).append(item)
         if by_worker:
+            self._context.counters.carried += sum(len(every) for every in by_worker.values())
             self.among_others = True
             for worker in await self._bus.publish(by_worker):
                 for item in by_worker[worker]:

@@ -18,7 +18,7 @@ newest window that has the key.
 
 from __future__ import annotations
 
-from hashlib import blake2b
+import hmac
 
 import msgspec
 
@@ -35,12 +35,12 @@ SEALED_SENDER = 0  # device ids begin at 1
 
 
 class WindowState(msgspec.Struct, frozen=True):
-    """One version of `send_state`, with the seals of the windows around it: keyed hashes to be copied (docs/decisions/0011)."""
+    """One version of `send_state`, with the seals of the windows around it: the keys of their HMACs."""
 
     version: int
     current: int
     changing: bool
-    seals: dict[int, blake2b]
+    seals: dict[int, bytes]
 
     @property
     def previous(self) -> int:
@@ -62,9 +62,7 @@ class WindowState(msgspec.Struct, frozen=True):
         seal = self.seals.get(window)
         if seal is None:  # nothing can be stored in a window that is not there
             return bytes(16)
-        mac = seal.copy()
-        mac.update(submission.sender.to_bytes(8, "big") + submission.send.client_id)
-        return mac.digest()
+        return hmac.digest(seal, submission.sender.to_bytes(8, "big") + submission.send.client_id, "sha256")[:16]
 
 
 class Windows:
@@ -84,6 +82,6 @@ class Windows:
         if not rows:
             raise StoreUnavailable("the schema is not there; run veredus migrate")
         first = rows[0]
-        seals = {row["number"]: blake2b(key=row["seal"], digest_size=16) for row in rows if row["number"] is not None}
+        seals = {row["number"]: row["seal"] for row in rows if row["number"] is not None}
         self._state = WindowState(first["version"], first["current"], first["changing"], seals)
         return self._state

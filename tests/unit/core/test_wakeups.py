@@ -31,6 +31,7 @@ async def test_a_message_finds_its_device_on_another_worker() -> None:
         one.accept(origin, alice, [send(alice, bob)])
         await until(lambda: origin.replies and wire.deliveries)
         assert world.bus.published[0][1][0].kind is ItemKind.ROW
+        assert one._context.counters.carried == 1
 
 
 async def test_other_workers_are_told_before_the_sender_hears_sent() -> None:
